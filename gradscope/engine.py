@@ -1,0 +1,102 @@
+"""Runs analyzers over recordings as they grow, and makes one finding of one cause."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gradscope.analyzer import Analyzer, Request
+from gradscope.findings import Finding, Severity
+from gradscope.records import Kind, Recording
+
+FIRST = 20
+PERIOD = 1.0
+
+
+@dataclass
+class Engine:
+    """Remembers what was found; each analyzer sees every recording that it has reason to see.
+
+    Exact analyzers (`every_step`) run whenever a step has arrived, the others after each of the first
+    `FIRST` steps, then at most once in `PERIOD` seconds, and at the end.
+    """
+
+    analyzers: tuple[Analyzer, ...]
+    _found: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    _failed: dict[str, str] = field(default_factory=dict)
+    _last_run: float = float("-inf")
+
+    def run(self, recording: Recording, now: float) -> tuple[tuple[Finding, ...], tuple[Request, ...]]:
+        """Judge a recording at a time in seconds. Returns what is new, and which closer looks are wanted."""
+        everything = self._due(recording, now)
+        new: list[Finding] = []
+        requests: list[Request] = []
+        for analyzer in self.analyzers:
+            if not (everything or analyzer.every_step):
+                continue
+            for result in self._judged(analyzer, recording):
+                if isinstance(result, Request):
+                    requests.append(result)
+                elif (key := (result.analyzer, result.cause)) not in self._found:
+                    self._found[key] = result
+                    new.append(result)
+        causes = {id(finding) for finding in self._causes()}
+        return tuple(finding for finding in new if id(finding) in causes), tuple(requests)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All causes, most important first, each with what followed from it."""
+        causes = {(f.analyzer, f.cause): f for f in self._causes()}
+        for finding in self._ordered():
+            cause = self._cause_of(finding)
+            if cause is not finding:
+                key = (cause.analyzer, cause.cause)
+                causes[key] = causes[key].followed_by(finding)
+        return tuple(causes.values())
+
+    def unjudged(self, recording: Recording) -> tuple[str, ...]:
+        """Which analyzers could not judge, and why: that is not a pass."""
+        measured = {site.kind for site in recording.sites}
+        missing = [
+            f"{analyzer.name} did not run: no {lacking[0]} was recorded"
+            for analyzer in self.analyzers
+            if recording.steps and (lacking := [kind for kind in Kind if kind in analyzer.needs - measured])
+        ]
+        return (*missing, *self._failed.values())
+
+    def _due(self, recording: Recording, now: float) -> bool:
+        early = bool(recording.steps) and recording.steps[-1].index < FIRST
+        if not (early or recording.complete or now >= self._last_run + PERIOD):
+            return False
+        self._last_run = now
+        return True
+
+    def _judged(self, analyzer: Analyzer, recording: Recording) -> Iterable[Finding | Request]:
+        if analyzer.name in self._failed:
+            return ()
+        try:
+            return tuple(analyzer.analyze(recording))
+        except Exception as error:  # noqa: BLE001  an analyzer's break must not stop the user's training
+            self._failed[analyzer.name] = f"{analyzer.name} failed: {error!r}"
+            return ()
+
+    def _ordered(self) -> list[Finding]:
+        return sorted(self._found.values(), key=lambda f: (f.severity.rank, f.step))
+
+    def _causes(self) -> list[Finding]:
+        return [finding for finding in self._ordered() if self._cause_of(finding) is finding]
+
+    def _cause_of(self, finding: Finding) -> Finding:
+        """The finding that explains this one, and is explained by none itself."""
+        seen = [finding]
+        while (cause := self._explanation(seen[-1])) is not None and cause not in seen:
+            seen.append(cause)
+        return seen[-1]
+
+    def _explanation(self, effect: Finding) -> Finding | None:
+        explaining = {analyzer.name for analyzer in self.analyzers if effect.analyzer in analyzer.explains}
+        earlier = [f for f in self._ordered() if f.analyzer in explaining and _reaches(f, effect)]
+        return min(earlier, key=lambda f: f.step, default=None)
+
+
+def _reaches(cause: Finding, effect: Finding) -> bool:
+    """A cause comes no later than its effect; a note can only be explained where it names the same sites."""
+    shared = effect.severity is not Severity.NOTE or bool(set(cause.sites) & set(effect.sites))
+    return cause.step <= effect.step and shared

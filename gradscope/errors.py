@@ -1,0 +1,46 @@
+"""Everything gradscope raises on purpose. Each message ends with the way out.
+
+GradscopeError
+├── NotAModule        watch() was given something that is no torch.nn.Module
+├── NoParameters      watch() was given a module without parameters
+├── AlreadyWatched    the same model is being watched by another scope
+├── UnknownAnalyzer   a name in `ignore`, `analyzers` or `explain` that no analyzer has
+├── NotRecorded       a tensor was asked for that was not kept
+└── FindingRaised     a finding, raised because the user asked for `on_finding="raise"`
+"""
+
+
+class GradscopeError(Exception):
+    """Base class of every error that gradscope raises on purpose."""
+
+
+class NotAModule(GradscopeError, TypeError):
+    """`watch` was given something that is no torch.nn.Module."""
+
+
+class NoParameters(GradscopeError, ValueError):
+    """`watch` was given a module that has no parameters, so there is nothing to train."""
+
+
+class AlreadyWatched(GradscopeError, RuntimeError):
+    """The same model is already being watched."""
+
+
+class UnknownAnalyzer(GradscopeError, ValueError):
+    """No analyzer has this name."""
+
+
+class NotRecorded(GradscopeError, LookupError):
+    """The tensor that was asked for was not kept."""
+
+
+class FindingRaised(GradscopeError):
+    """A finding stopped the loop, as `on_finding="raise"` asks.
+
+    Attributes:
+        finding: the `gradscope.findings.Finding` that stopped it.
+    """
+
+    def __init__(self, finding: object) -> None:
+        super().__init__(str(finding))
+        self.finding = finding

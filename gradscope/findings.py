@@ -1,0 +1,153 @@
+"""What was concluded: findings and the report that holds them. Frozen data, rendered as plain text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from gradscope.records import Location
+
+
+class Severity(StrEnum):
+    """`error`: a contract is broken. `warning`: statistics say so. `note`: needs the user's intent."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most important."""
+        return list(Severity).index(self)
+
+
+class Role(StrEnum):
+    """What a piece of a report's text is, so that a terminal can colour it."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+    NAME = "name"
+    PLACE = "place"
+    TEXT = "text"
+    FIX = "fix"
+
+
+Line: TypeAlias = tuple[tuple[Role, str], ...]
+
+INDENT = " " * 9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One cause.
+
+    Attributes:
+        analyzer: name of the analyzer, which is the name of the disease.
+        severity: how sure and how bad.
+        step: the first step that shows it, 0-based.
+        sites: full names of the modules or parameters it concerns, in forward order.
+        message: what is wrong, in one sentence.
+        evidence: what was measured, against which limit.
+        why: why that matters, in one sentence.
+        fix: what to do, in one sentence.
+        scope: how much of the model it concerns, as in "26 of 26 parameters".
+        location: the user's line, when it is known.
+        cause: tells causes of one analyzer apart; findings with the same one are the same finding.
+        consequences: what followed from it, folded into this finding.
+    """
+
+    analyzer: str
+    severity: Severity
+    step: int
+    message: str
+    evidence: str
+    fix: str
+    why: str = ""
+    sites: tuple[str, ...] = ()
+    scope: str = ""
+    location: Location | None = None
+    cause: str = ""
+    consequences: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """How much it concerns: `scope`, or the sites themselves when they are few."""
+        return self.scope or summary(self.sites)
+
+    def followed_by(self, other: "Finding") -> "Finding":
+        """This finding with another one folded in as its consequence."""
+        text = f"{other.analyzer} at step {other.step}: {other.message}"
+        return replace(self, consequences=(*self.consequences, text))
+
+    def lines(self) -> Iterator[Line]:
+        """The block that a report shows, line by line."""
+        head = ((Role(self.severity), f"{self.severity.upper():<9}"), (Role.NAME, self.analyzer))
+        yield (*head, (Role.TEXT, f"   since step {self.step}"), (Role.PLACE, f"   {self.where}".rstrip()))
+        place = f"{self.location}  " if self.location else ""
+        yield ((Role.TEXT, INDENT), (Role.PLACE, place), (Role.TEXT, self.message))
+        yield ((Role.TEXT, f"{INDENT}measured: {self.evidence}"),)
+        if self.why:
+            yield ((Role.TEXT, f"{INDENT}why: {self.why}"),)
+        for consequence in self.consequences:
+            yield ((Role.TEXT, f"{INDENT}then: {consequence}"),)
+        yield ((Role.FIX, f"{INDENT}fix: {self.fix}"),)
+
+    def __str__(self) -> str:
+        return plain(self.lines())
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Findings, most important first, and how they were come by.
+
+    Attributes:
+        findings: sorted by severity, then by step.
+        steps: how many steps ran, of which `observed` were measured.
+        cost: share of the run's time that measuring took, 0.02 for 2 %.
+        notes: what could not be measured or judged, and why.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    steps: int = 0
+    observed: int = 0
+    cost: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """True when no finding is an error or a warning."""
+        return all(finding.severity is Severity.NOTE for finding in self.findings)
+
+    def lines(self) -> Iterator[Line]:
+        """The whole report, line by line."""
+        for finding in self.findings:
+            yield from finding.lines()
+            yield ()
+        for note in self.notes:
+            yield ((Role.NOTE, f"not measured: {note}"),)
+        yield ((Role.TEXT, self.verdict),)
+
+    @property
+    def verdict(self) -> str:
+        """The last line: how many findings, how much was watched, what it cost."""
+        if not self.steps:
+            return "gradscope saw no training step: no forward and backward of this model ran while it was watched."
+        counts = [(s, sum(f.severity is s for f in self.findings)) for s in Severity]
+        found = ", ".join(f"{n} {s}{'s' * (n > 1)}" for s, n in counts if n) or "no findings"
+        steps = f"{self.steps} step{'s' * (self.steps != 1)}, {self.observed} observed"
+        return f"gradscope: {found} in {steps}; cost {100 * self.cost:.1f} % of the time."
+
+    def __str__(self) -> str:
+        return plain(self.lines())
+
+
+def plain(lines: Iterator[Line]) -> str:
+    """Lines as text without colour."""
+    return "\n".join("".join(text for _, text in line).rstrip() for line in lines)
+
+
+def summary(names: tuple[str, ...], most: int = 3) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,71 @@
+"""An exception that left the user's loop, as data: in which module, on which line, with which shapes at hand."""
+
+import os
+import re
+from collections.abc import Iterator
+from traceback import walk_tb
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from gradscope.hooks.frames import is_users, location
+from gradscope.hooks.registry import Registry
+from gradscope.records import Failure, Location
+
+MOST_OPERANDS = 8
+
+_AUTOGRAD = os.path.join(os.path.dirname(os.path.abspath(torch.__file__)), "autograd")
+_GRADIENT = re.compile(
+    r"Function (?P<name>\w+) returned an invalid gradient at index \d+ - "
+    r"got \[(?P<got>[\d, ]*)\] but expected shape compatible with \[(?P<expected>[\d, ]*)\]"
+)
+
+Walked = list[tuple[FrameType, int]]
+
+
+def describe(error: BaseException, registry: Registry, step: int, last_gradient: str) -> Failure:
+    """What an exception says about the model. `last_gradient` is the module whose gradient arrived last."""
+    frames = list(walk_tb(error.__traceback__))
+    backward = any(frame.f_code.co_filename.startswith(_AUTOGRAD) for frame, _ in frames)
+    module, frame = (last_gradient, None) if backward else _innermost(frames, registry)
+    found = _GRADIENT.search(str(error))
+    return Failure(
+        step=step,
+        phase="backward" if backward else "forward",
+        module=module,
+        message=str(error),
+        operation=found["name"] if found else "",
+        operands=tuple(_operands(frame)) if frame else (),
+        expected=_shape(found["expected"]) if found else None,
+        got=_shape(found["got"]) if found else None,
+        location=_users_line(frames),
+    )
+
+
+def _innermost(frames: Walked, registry: Registry) -> tuple[str, FrameType | None]:
+    for frame, _ in reversed(frames):
+        if frame.f_code.co_name == "forward":
+            path = registry.module_path(frame.f_locals.get("self"))
+            if path is not None:
+                return path, frame
+    return "", None
+
+
+def _operands(frame: FrameType) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The tensors in a forward: its local variables, then the module's own parameters."""
+    known = {name: value for name, value in frame.f_locals.items() if isinstance(value, Tensor)}
+    module = frame.f_locals.get("self")
+    if isinstance(module, nn.Module):
+        known |= {name: value for name, value in module._parameters.items() if value is not None}
+    for name, value in list(known.items())[:MOST_OPERANDS]:
+        yield name, tuple(value.shape)
+
+
+def _users_line(frames: Walked) -> Location | None:
+    users = [(frame, line) for frame, line in frames if is_users(frame.f_code.co_filename)]
+    return location(*users[-1]) if users else None
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(",") if number.strip())

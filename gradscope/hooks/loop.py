@@ -1,0 +1,163 @@
+"""The phases of the training loop: where a step begins and ends, told from what the hooks see.
+
+    FORWARD --first gradient--> BACKWARD --end--> AFTER --optimizer--> STEPPED --forward or backward--> ...
+
+A step ends with an optimizer step; optimizers that step one after the other end the same one. Without an
+optimizer, a manual update ends it. Gradients that were thrown away without a step end it as `CLEARED`.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import torch
+
+from gradscope.hooks.frames import user_location
+from gradscope.hooks.parameters import Parameters
+from gradscope.hooks.recorder import Recorder
+from gradscope.hooks.registry import Registry
+from gradscope.hooks.statistics import undisturbed
+from gradscope.hooks.states import GradientStates, Usage
+from gradscope.records import EventKind, LoopEvent, StepEnd
+
+MANUAL = 0
+
+current_task = torch._C._current_graph_task_id
+
+
+class Phase(Enum):
+    """What the loop is doing."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    AFTER = "after"
+    STEPPED = "stepped"
+
+
+class Loop:
+    """Follows the loop and closes steps. The module and optimizer hooks tell it what happens."""
+
+    def __init__(self, registry: Registry, recorder: Recorder, parameters: Parameters) -> None:
+        self._registry = registry
+        self._recorder = recorder
+        self._parameters = parameters
+        self._states = GradientStates(registry, recorder.readback)
+        self._depth = 0
+        self._pending = Usage()
+        self._optimizers_seen = False
+        self._task: int | None = None
+        self.phase = Phase.FORWARD
+        self.on_finish: Callable[[], None] = _nothing
+        self.on_boundary: Callable[[], None] = _nothing
+
+    @property
+    def task(self) -> int:
+        """The backward that is running; -1 when none is."""
+        return -1 if self._task is None else self._task
+
+    def forward_begins(self) -> None:
+        """A module runs while the loop was not in its forward phase."""
+        if self._task is not None:  # that backward raised, so its end was never announced
+            self.backward_ends()
+        if self.phase is Phase.STEPPED:
+            self._finish(StepEnd.OPTIMIZER)
+        elif self.phase is Phase.AFTER and not self._depth:
+            self._close_without_optimizer()
+        self._recorder.log.mark = len(self._recorder.log.entries)
+        self.phase = Phase.FORWARD
+
+    def backward_begins(self, task: int) -> None:
+        """The first gradient of a backward arrives."""
+        if self.phase is Phase.STEPPED:
+            self._finish(StepEnd.OPTIMIZER)
+        self._task, self.phase = task, Phase.BACKWARD
+        self._registry.refresh_if_changed()
+        with undisturbed():
+            dropped = self._states.backward_begins()
+            if dropped and not self._depth and self._recorder.log.backwards:
+                self._finish(StepEnd.CLEARED, split=True)
+            if self._recorder.observing:
+                self._parameters.before()
+        self._recorder.log.add_event(LoopEvent(EventKind.BACKWARD, user_location()))
+
+    def backward_ends(self) -> None:
+        """The backward is over, and `.grad` is filled."""
+        task, self._task, self.phase = self.task, None, Phase.AFTER
+        log = self._recorder.log
+        with undisturbed():
+            if self._states.backward_ends():
+                log.tasks.add(task)
+            if log.observed and not self._optimizers_seen:
+                self._parameters.gradients(self._states.touched())
+            log.backwards += 1
+            self._recorder.flush()
+        if not self._optimizers_seen:
+            self.on_boundary()
+
+    def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer is about to step; a closure of the user's may run inside it."""
+        owned = self._parameters.owned(optimizer)
+        if not owned:
+            return
+        self._depth += 1
+        with undisturbed():
+            self._pending = self._states.before_step(owned) if self.phase is Phase.AFTER else Usage()
+
+    def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer has stepped."""
+        owned = self._parameters.owned(optimizer)
+        if not owned:
+            return
+        self._optimizers_seen = True
+        self._depth = max(0, self._depth - 1)
+        self._step(owned, type(optimizer).__name__, id(optimizer))
+        if not self._depth:
+            self.phase = Phase.STEPPED
+            self.on_boundary()
+
+    def finish(self, *, failed: bool) -> None:
+        """The run is over: close the step that is open, if anything happened in it."""
+        if self._task is not None and not failed:
+            self.backward_ends()
+        if self.phase is Phase.STEPPED:
+            self._finish(StepEnd.OPTIMIZER)
+        elif self._recorder.log.backwards and not failed:
+            manual = self._optimizers_seen is False and self._states.manually_updated()
+            self._step_by_hand() if manual else self._finish(StepEnd.OPEN)
+
+    def _close_without_optimizer(self) -> None:
+        if not self._optimizers_seen and self._states.manually_updated():
+            self._step_by_hand()
+        elif self._states.thrown_away():
+            self._finish(StepEnd.CLEARED)
+
+    def _step_by_hand(self) -> None:
+        self._pending = Usage()
+        self._step(self._states.touched(), "", MANUAL)
+        self._finish(StepEnd.MANUAL)
+
+    def _step(self, owned: list[int], name: str, owner: int) -> None:
+        with undisturbed():
+            if self._recorder.observing:
+                if owner != MANUAL:
+                    self._parameters.gradients(owned)
+                self._parameters.after(owned)
+            usage = _joined(self._pending, self._states.after_step(owned, owner))
+        event = LoopEvent(EventKind.STEP, user_location(), name, len(owned))
+        self._recorder.log.add_event(event, usage)
+        self._pending = Usage()
+
+    def _finish(self, end: StepEnd, **options: Any) -> None:
+        self._parameters.forget()
+        self._recorder.finish_step(end, **options)
+        self.on_finish()
+
+
+def _joined(before: Usage, after: Usage) -> Usage:
+    return Usage(
+        after.reused, after.left, before.cleared, before.perhaps_cleared, before.applied, before.incoming, after.checked
+    )
+
+
+def _nothing() -> None:
+    """What a loop does when nobody listens."""

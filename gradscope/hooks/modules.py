@@ -1,0 +1,168 @@
+"""One global forward hook, and pre-hooks on the autograd nodes of outputs: activations and their gradients.
+
+Nothing is stored on the user's modules, tensors or parameters, and the closures on the graph hold integers.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor
+
+from gradscope.hooks import statistics
+from gradscope.hooks.graph import SourceMap
+from gradscope.hooks.log import Entry
+from gradscope.hooks.loop import Loop, Phase, current_task
+from gradscope.hooks.outputs import tensors
+from gradscope.hooks.parameters import Parameters
+from gradscope.hooks.recorder import Recorder
+from gradscope.hooks.registry import Registry
+from gradscope.records import Call, Kind
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class Modules:
+    """Captures what modules return and the gradients that come back to it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        recorder: Recorder,
+        loop: Loop,
+        parameters: Parameters,
+        guarded: Callable[[Callable[..., None]], Callable[..., None]],
+    ) -> None:
+        self._registry = registry
+        self._recorder = recorder
+        self._loop = loop
+        self._parameters = parameters
+        self._graph = SourceMap(registry.executed, recorder.sources)
+        self._with_sites: set[int] = set()
+        self._called: set[int] = set()
+        self._outermost: set[int] = set()
+        self._last: tuple[ReferenceType[Tensor], int, Entry] | None = None
+        self._measured: set[int] = set()
+        self._fired: set[int] = set()
+        self._tokens = 0
+        self._last_row = -1
+        self._guarded = guarded
+
+    def forward(self, row: int, output: Any) -> None:
+        """A module of the watched model has returned."""
+        grad = torch.is_grad_enabled()
+        if grad and self._loop.phase is not Phase.FORWARD and current_task() == -1:
+            self._loop.forward_begins()
+        if self._recorder.observing:
+            self._observe(row, output, grad)
+        elif grad and row in self._outermost:
+            self._stand_guard(output)
+
+    def last_module(self) -> str:
+        """The module whose output's gradient arrived last."""
+        return self._registry.executed[self._last_row].path if self._last_row >= 0 else ""
+
+    def forget(self) -> None:
+        """A step is over: let go of everything that belongs to its graph."""
+        self._learn_outermost()
+        self._graph.forget()
+        self._fired.clear()
+        self._measured.clear()
+        self._last = None
+
+    def _learn_outermost(self) -> None:
+        """Which modules the user calls directly: enough to notice a backward in steps that are not observed."""
+        called = {self._registry.executed[row].path: row for row in self._called}
+        self._outermost |= {row for path, row in called.items() if called.keys().isdisjoint(_containers(path))}
+        self._called.clear()
+
+    def _observe(self, row: int, output: Any, grad: bool) -> None:
+        flags = Call.GRAD if grad else Call.NO_GRAD
+        self._called.add(row)
+        for name, tensor in tensors(output):
+            if grad:
+                self._capture(row, name, tensor)
+                flags |= Call.OUTPUT_REQUIRES_GRAD if tensor.requires_grad else Call.NONE
+        if row not in self._with_sites and grad:
+            self._with_sites.add(row)
+            self._parameters.add_sites(row)
+        self._recorder.log.add_call(row, flags)
+
+    def _capture(self, row: int, name: str, tensor: Tensor) -> None:
+        info = self._registry.executed[row]
+        site = self._recorder.site(Kind.ACTIVATION, info.path, info.type, name, tensor)
+        if site is None:
+            return
+        if current_task() == -1 or site not in self._measured:  # a checkpoint's second pass is no second call
+            self._measure(site, tensor)
+        if tensor.requires_grad:
+            gradient = self._recorder.site(Kind.ACTIVATION_GRADIENT, info.path, info.type, name, tensor)
+            if gradient is not None:
+                self._await_gradient(row, gradient, tensor)
+
+    def _measure(self, site: int, tensor: Tensor) -> None:
+        """Measure an output, unless it is the very tensor that the module before returned (a container's)."""
+        self._measured.add(site)
+        if self._last is not None and self._last[0]() is tensor and self._last[1] == tensor._version:
+            self._recorder.repeat(site, self._last[2], tensor)
+            return
+        with statistics.undisturbed():
+            entry = self._recorder.measure(site, tensor)
+        self._last = (ref(tensor), tensor._version, entry)
+
+    def _await_gradient(self, row: int, site: int, tensor: Tensor) -> None:
+        node = _node(tensor)
+        self._graph.add(row, node)
+        self._tokens += 1
+        node.register_prehook(self._guarded(partial(self._gradient, row, site, tensor.output_nr, self._tokens, False)))
+        base = tensor._base if tensor._is_view() else None
+        if base is not None and base.grad_fn is not None and base.numel() == tensor.numel():
+            # A view that is modified in place gets a new node, and the hook above never fires; the base's does.
+            base.grad_fn.register_prehook(
+                self._guarded(partial(self._gradient, row, site, base.output_nr, self._tokens, True))
+            )
+
+    def _gradient(self, row: int, site: int, output: int, token: int, fallback: bool, gradients: Gradients) -> None:
+        """The gradient of the loss with respect to an output has arrived."""
+        self._begin_backward()
+        if fallback and token in self._fired:
+            return
+        self._fired.add(token)
+        self._last_row = row
+        gradient = gradients[output]
+        if gradient is None or statistics.obstacle(gradient) is not None or gradient._is_zerotensor():
+            return
+        with statistics.undisturbed():
+            self._recorder.measure(site, gradient, self._loop.task)
+
+    def _stand_guard(self, output: Any) -> None:
+        for _, tensor in tensors(output):
+            if tensor.requires_grad:
+                _node(tensor).register_prehook(self._guarded(self._sentinel))
+
+    def _sentinel(self, _gradients: Gradients) -> None:
+        self._begin_backward()
+
+    def _begin_backward(self) -> None:
+        if self._loop.task == -1:
+            self._graph.forget()
+            self._loop.backward_begins(current_task())
+            queue = torch.autograd.Variable._execution_engine.queue_callback
+            ended = self._guarded(self._loop.backward_ends)
+            # Queued from within the queue, the end comes after what others (DDP) queued for theirs.
+            queue(lambda: queue(ended))
+
+
+def _node(tensor: Tensor) -> Any:
+    """The autograd node of an output; for a leaf the one that accumulates into it."""
+    return tensor.grad_fn or torch.autograd.graph.get_gradient_edge(tensor).node
+
+
+def _containers(path: str) -> Iterator[str]:
+    """The paths of all modules that contain this one: "a.b", "a" and "" for "a.b.c"."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+

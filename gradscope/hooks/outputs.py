@@ -1,0 +1,29 @@
+"""The tensors in whatever a module returns."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+DEEPEST = 6
+
+
+def tensors(output: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor with its name: "" for a lone one, "0", "hidden.1" or "logits" in a structure."""
+    if isinstance(output, Tensor):
+        yield name, output
+        return
+    if depth == DEEPEST:
+        return
+    for key, item in _items(output):
+        yield from tensors(item, f"{name}.{key}" if name else key, depth + 1)
+
+
+def _items(output: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(output, Mapping):
+        yield from ((str(key), value) for key, value in output.items())
+    elif isinstance(output, tuple | list):
+        yield from ((str(index), value) for index, value in enumerate(output))
+    elif is_dataclass(output) and not isinstance(output, type):
+        yield from ((item.name, getattr(output, item.name)) for item in fields(output))

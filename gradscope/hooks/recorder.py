@@ -1,0 +1,197 @@
+"""Collects what the hooks measure, step by step, and hands it out as frozen recordings."""
+
+from collections import deque
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from time import perf_counter
+
+from torch import Tensor
+
+from gradscope.errors import NotRecorded
+from gradscope.hooks import statistics
+from gradscope.hooks.cadence import Cadence
+from gradscope.hooks.log import Entry, StepLog
+from gradscope.hooks.registry import Registry
+from gradscope.hooks.transfer import Readback, to_host
+from gradscope.records import (
+    Failure,
+    GraphSummary,
+    Kind,
+    Operation,
+    Recording,
+    Site,
+    Step,
+    StepEnd,
+)
+
+HISTORY_BYTES = 32_000_000
+LONGEST_HISTORY = 1000
+SHORTEST_HISTORY = 32
+KEPT_STEPS = 4
+FLUSH_ROWS = 8192
+
+SiteKey = tuple[Kind, str, str]
+
+
+@dataclass
+class Recorder:
+    """The growing record of a run.
+
+    `keep` are patterns of module paths and parameter names whose raw tensors are kept too.
+    """
+
+    registry: Registry
+    cadence: Cadence
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.readback = Readback()
+        self.log = StepLog(0, self.cadence.observe(0))
+        self.sources: dict[str, tuple[str, ...]] = {}
+        self.operations: tuple[Operation, ...] = ()
+        self.failure: Failure | None = None
+        self.lost: dict[str, None] = {}
+        self.spent = 0.0
+        self.total = 0.0
+        self.observed_steps = 0
+        self._sites: list[Site] = []
+        self._index: dict[SiteKey, int] = {}
+        self._closed: deque[StepLog] = deque()
+        self._steps: deque[Step] = deque()
+        self._kept: deque[tuple[int, dict[tuple[Kind, str], Tensor]]] = deque(maxlen=KEPT_STEPS)
+        self._clock = (perf_counter(), 0.0)
+
+    @property
+    def observing(self) -> bool:
+        """Whether statistics are taken in this step."""
+        return self.log.observed
+
+    @property
+    def cost(self) -> float:
+        """The share of the finished steps' time that measuring took."""
+        return min(1.0, self._clock[1] / self.total) if self.total else 0.0
+
+    def lose(self, what: str) -> None:
+        """Note, once, what could not be measured and why."""
+        self.lost[what] = None
+
+    def site(self, kind: Kind, module: str, module_type: str, name: str, tensor: Tensor, *aliases: str) -> int | None:
+        """The index of a site, made when first seen; None when its tensor cannot be measured."""
+        reason = statistics.obstacle(tensor)
+        if reason is not None:
+            if reason != "an empty tensor" and tensor.is_floating_point():
+                self.lose(f"{kind} of {module or '(root)'}{'.' * bool(name)}{name}: {reason}")
+            return None
+        key = (kind, module, name)
+        if key not in self._index:
+            self._index[key] = len(self._sites)
+            dtype = statistics.dtype_name(tensor)
+            self._sites.append(Site(kind, module, module_type, name, tuple(tensor.shape), dtype, aliases))
+        return self._index[key]
+
+    def measure(self, site: int, tensor: Tensor, task: int = -1) -> Entry:
+        """Measure a tensor that merges with what the site already holds in this step."""
+        entry = Entry(site, self.readback.measure(tensor), task)
+        self.log.entries.append(entry)
+        self._keep(site, tensor)
+        return entry
+
+    def repeat(self, site: int, entry: Entry, tensor: Tensor) -> None:
+        """Give a site the measurement of another, because it is the same tensor."""
+        self.log.entries.append(entry._replace(site=site))
+        self._keep(site, tensor)
+
+    def measure_last(self, site: int, tensor: Tensor, scale: float = 1.0, whole: Tensor | None = None) -> None:
+        """Measure a tensor that replaces what the site holds in this step; keep `whole`, if that is another."""
+        self.log.latest[site] = Entry(site, self.readback.measure(tensor), scale=scale)
+        self._keep(site, tensor if whole is None else whole)
+
+    def finish_step(self, end: StepEnd, *, split: bool = False) -> None:
+        """Close the current step; with `split`, the forward after its last backward begins the next one."""
+        closed = self.log
+        following = closed.split() if split else StepLog(closed.index + 1, False)
+        following.observed = following.observed if split else self.cadence.observe(following.index)
+        closed.end = end
+        self.log = following
+        self._send(closed)
+        if split:
+            following.transfers.append(closed.transfers[-1])
+        self._closed.append(closed)
+        self.observed_steps += closed.observed
+        self._account(closed)
+
+    def flush(self) -> None:
+        """Start reading when very many measurements wait, as in a step of very many micro-batches."""
+        if self.readback.used > FLUSH_ROWS:
+            self._send(self.log)
+            self.log.mark = len(self.log.entries)
+
+    def collect(self, *, wait: bool = False) -> bool:
+        """Freeze the closed steps that have arrived; with `wait`, all of them. True when there were any."""
+        arrived = False
+        while self._closed and (wait or self._closed[0].ready()):
+            self._steps.append(self._freeze(self._closed.popleft()))
+            arrived = True
+        while len(self._steps) > self._history():
+            self._steps.popleft()
+        return arrived
+
+    def recording(self, *, complete: bool = False, with_open: bool = False) -> Recording:
+        """What is known by now; with `with_open`, the step that has not ended too (waits for it)."""
+        steps = tuple(self._steps)
+        if with_open and self.log.backwards:
+            self._send(self.log)
+            steps += (self._freeze(self.log),)
+        return Recording(
+            sites=tuple(self._sites),
+            steps=steps,
+            modules=tuple(self.registry.executed),
+            parameters=self.registry.infos(),
+            graph=GraphSummary(dict(self.sources)),
+            operations=self.operations,
+            failure=self.failure,
+            lost=tuple(self.lost),
+            complete=complete,
+        )
+
+    def tensor(self, path: str, kind: Kind, step: int) -> Tensor:
+        """A kept tensor; `step` is a step's number, or counts kept steps from the end when negative."""
+        kept = {index: tensors for index, tensors in self._kept}
+        if not any(fnmatchcase(path, pattern) for pattern in self.keep):
+            raise NotRecorded(f"no tensor of {path!r} was kept: pass keep={path!r} to watch()")
+        index = sorted(kept)[step] if step < 0 and -step <= len(kept) else step
+        if index not in kept:
+            raise NotRecorded(f"step {step} is not kept: kept are steps {sorted(kept)} (the last observed ones)")
+        if (kind, path) not in kept[index]:
+            known = sorted({name for k, name in kept[index] if k is kind})
+            raise NotRecorded(f"no {kind} of {path!r} was captured in step {index}; captured are {known or 'none'}")
+        return kept[index][kind, path]
+
+    def _keep(self, site: int, tensor: Tensor) -> None:
+        if not self.keep:
+            return
+        info = self._sites[site]
+        path = info.path if info.name or not info.module else info.module
+        path = "" if path == "(root)" else path
+        if any(fnmatchcase(name, pattern) for pattern in self.keep for name in {path, info.module}):
+            if not self._kept or self._kept[-1][0] != self.log.index:
+                self._kept.append((self.log.index, {}))
+            self._kept[-1][1][info.kind, path] = to_host(tensor)
+
+    def _send(self, log: StepLog) -> None:
+        with statistics.undisturbed():
+            log.transfers.append(self.readback.send())
+
+    def _freeze(self, log: StepLog) -> Step:
+        return log.freeze(len(self._sites), len(self.registry.executed))
+
+    def _account(self, closed: StepLog) -> None:
+        now = (perf_counter(), self.spent)
+        seconds, spent = now[0] - self._clock[0], now[1] - self._clock[1]
+        self.total += seconds
+        self.cadence.account(closed.index, seconds, spent, closed.observed)
+        self._clock = now
+
+    def _history(self) -> int:
+        size = 40 * max(1, len(self._sites))
+        return min(LONGEST_HISTORY, max(SHORTEST_HISTORY, HISTORY_BYTES // size))

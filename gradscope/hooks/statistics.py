@@ -1,0 +1,77 @@
+"""Statistics of one tensor, written into preallocated cells on the tensor's own device.
+
+Nothing here waits for a device, draws a random number, or touches a gradient: four reductions with `out=`.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor
+
+PLAIN = (Tensor, torch.nn.Parameter)
+HALF = (torch.float16, torch.bfloat16)
+WIDE = (torch.float64, torch.complex128)
+MEASURABLE = (torch.float32, torch.complex64, *HALF, *WIDE)
+
+Cells = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def obstacle(tensor: Tensor) -> str | None:
+    """Why this tensor cannot be measured; None when it can."""
+    if type(tensor) not in PLAIN:
+        return f"a tensor subclass ({type(tensor).__name__})"
+    if tensor.layout is not torch.strided:
+        return f"a tensor of layout {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.dtype not in MEASURABLE:
+        return f"a tensor of dtype {dtype_name(tensor)}"
+    if tensor.device.type == "meta":
+        return "a tensor without data (meta)"
+    return "an empty tensor" if tensor.numel() == 0 else None
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """The dtype without torch's prefix: "float32"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def cell_dtype(tensor: Tensor) -> torch.dtype:
+    """What a tensor's statistics are accumulated in."""
+    return torch.float64 if tensor.dtype in WIDE else torch.float32
+
+
+def flatten(tensor: Tensor) -> Tensor:
+    """The elements in one dimension, in memory order; without a copy when the layout is dense."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.is_contiguous():
+        return tensor.view(-1)
+    if torch.ops.aten.is_non_overlapping_and_dense(tensor):
+        return tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset())
+    return tensor.reshape(-1)
+
+
+def write(tensor: Tensor, cells: Cells) -> None:
+    """Write sum, L2 norm, min and max of a measurable tensor into four cells of `cell_dtype`."""
+    flat = flatten(tensor)
+    if flat.dtype in HALF:
+        flat = flat.float()  # a native fp16 sum overflows at 65504 and would raise a false alarm
+    total, norm, low, high = cells
+    torch.sum(flat, 0, out=total)
+    torch.linalg.vector_norm(flat, out=norm)
+    torch.aminmax(flat, out=(low, high))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Run our own arithmetic out of sight: no graph, no autocast, no mode of the user's sees it."""
+    with ExitStack() as stack:
+        if torch.is_grad_enabled():
+            stack.enter_context(torch.no_grad())
+        if torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu"):
+            stack.enter_context(torch._C._DisableAutocast())
+        if torch._C._len_torch_function_stack():
+            stack.enter_context(torch._C.DisableTorchFunction())
+        if torch._C._len_torch_dispatch_stack():
+            stack.enter_context(torch.utils._python_dispatch._disable_current_modes())
+        yield

@@ -1,0 +1,129 @@
+"""The way of the numbers from the device to the host: cells that are filled now and read later.
+
+A `Readback` hands out cells on each tensor's device. `send()` starts one copy per device to the host and
+gives a `Transfer`, which is read when it has arrived; nobody waits for it while the training runs.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradscope.hooks import statistics
+from gradscope.records import Floats
+
+CHUNK = 256
+
+
+class Ticket(NamedTuple):
+    """Where one measurement will be found: in which sending, cells and row, and of how many elements it is."""
+
+    sending: int
+    cells: int
+    row: int
+    elements: int
+
+
+@dataclass
+class _Cells:
+    """Rows of four cells on one device in one dtype, in chunks so that views of them stay valid."""
+
+    device: torch.device
+    dtype: torch.dtype
+    chunks: list[Tensor] = field(default_factory=list)
+    views: list[statistics.Cells] = field(default_factory=list)
+    used: int = 0
+
+    def take(self) -> int:
+        if self.used == len(self.views):
+            chunk = torch.zeros((CHUNK, 4), dtype=self.dtype, device=self.device)
+            self.chunks.append(chunk)
+            self.views.extend((row[0], row[1], row[2], row[3]) for row in chunk.unbind())
+        self.used += 1
+        return self.used - 1
+
+    def copy(self) -> Tensor:
+        """A copy of the used rows on the host, perhaps still on its way."""
+        rows = self.chunks[0] if len(self.chunks) == 1 else torch.cat(self.chunks)
+        used, self.used = rows[: self.used], 0
+        return to_host(used)
+
+
+class Transfer:
+    """Measurements on their way to the host: everything between two sendings."""
+
+    def __init__(self, number: int, tables: list[Tensor]) -> None:
+        self.number = number
+        self._tables = tables
+        self._arrived = arrival()
+
+    def ready(self) -> bool:
+        """Whether reading would not wait."""
+        return all(event.query() for event in self._arrived)
+
+    def read(self) -> list[Floats]:
+        """For each cells, rows of (sum, norm, min, max). Waits when it is not `ready`."""
+        for event in self._arrived:
+            event.synchronize()
+        return [table.double().numpy() for table in self._tables]
+
+
+class Readback:
+    """Hands out cells, and sends what they hold to the host."""
+
+    def __init__(self) -> None:
+        self._sending = 0
+        self._cells: list[_Cells] = []
+        self._index: dict[tuple[torch.device, torch.dtype], int] = {}
+
+    def measure(self, tensor: Tensor) -> Ticket:
+        """Start measuring a tensor that has no `statistics.obstacle`."""
+        key = (tensor.device, statistics.cell_dtype(tensor))
+        index = self._index.get(key)
+        if index is None:
+            index = self._index[key] = len(self._cells)
+            self._cells.append(_Cells(*key))
+        cells = self._cells[index]
+        row = cells.take()
+        statistics.write(tensor, cells.views[row])
+        return Ticket(self._sending, index, row, tensor.numel() * (2 if tensor.is_complex() else 1))
+
+    @property
+    def used(self) -> int:
+        """How many rows wait to be sent."""
+        return sum(cells.used for cells in self._cells)
+
+    def send(self) -> Transfer:
+        """Start copying everything measured so far; the cells are free again."""
+        self._sending += 1
+        return Transfer(self._sending - 1, [cells.copy() for cells in self._cells])
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """A detached copy of a tensor on the host; from CUDA it arrives later, see `arrival`."""
+    if tensor.device.type != "cuda":
+        return tensor.detach().to("cpu", copy=True)
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor.detach(), non_blocking=True)
+
+
+def arrival() -> list[torch.cuda.Event]:
+    """Events that say when the copies started so far have arrived; none where copies are immediate."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    events = []
+    for device in range(torch.cuda.device_count()):
+        with torch.cuda.device(device):
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            events.append(event)
+    return events
+
+
+def stored(measured: Floats, counts: Floats) -> Floats:
+    """Stored statistics (rows, 5) from rows of (sum, norm, min, max) and their element counts."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = measured[:, 1] ** 2
+    return np.column_stack([counts, measured[:, 0], squares, measured[:, 2:]])

@@ -1,0 +1,310 @@
+"""What was measured in a run: sites, steps, loop events, modules, operations. Frozen data, no torch.
+
+Five numbers are stored per site and step (`STORED`). They merge by addition, min and max, so calls,
+micro-batches and windows merge exactly; every other statistic is derived from them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag, StrEnum
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+class Kind(StrEnum):
+    """What is measured at a site."""
+
+    ACTIVATION = "activation"
+    ACTIVATION_GRADIENT = "activation_gradient"
+    PARAMETER = "parameter"
+    PARAMETER_GRADIENT = "parameter_gradient"
+    UPDATE = "update"
+
+
+class Statistic(StrEnum):
+    """One number measured at a site in one step. `nan` and `inf` are 1 where the tensor held such a value."""
+
+    COUNT = "count"
+    SUM = "sum"
+    SQUARES = "squares"
+    MIN = "min"
+    MAX = "max"
+    MEAN = "mean"
+    STD = "std"
+    RMS = "rms"
+    NORM = "norm"
+    ABS_MAX = "abs_max"
+    NAN = "nan"
+    INF = "inf"
+
+
+STORED = (Statistic.COUNT, Statistic.SUM, Statistic.SQUARES, Statistic.MIN, Statistic.MAX)
+UNMEASURED = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
+
+
+def merge(left: Floats, right: Floats) -> Floats:
+    """Merge stored statistics of shape (..., 5); `UNMEASURED` is the neutral element."""
+    return np.concatenate(
+        [
+            left[..., :3] + right[..., :3],
+            np.minimum(left[..., 3:4], right[..., 3:4]),
+            np.maximum(left[..., 4:5], right[..., 4:5]),
+        ],
+        axis=-1,
+    )
+
+
+def derive(stored: Floats, statistic: Statistic) -> Floats:
+    """One statistic of shape (...) from stored ones of shape (..., 5); NaN where nothing was measured."""
+    count, total, squares, low, high = np.moveaxis(stored, -1, 0)
+    measured = count > 0
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean, mean_square = total / count, squares / count
+        match statistic:
+            case Statistic.COUNT:
+                return count
+            case Statistic.SUM:
+                value = total
+            case Statistic.SQUARES:
+                value = squares
+            case Statistic.MIN:
+                value = low
+            case Statistic.MAX:
+                value = high
+            case Statistic.MEAN:
+                value = mean
+            case Statistic.STD:
+                value = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+            case Statistic.RMS:
+                value = np.sqrt(mean_square)
+            case Statistic.NORM:
+                value = np.sqrt(squares)
+            case Statistic.ABS_MAX:
+                value = np.maximum(np.abs(low), np.abs(high))
+            case Statistic.NAN:
+                value = np.isnan(low).astype(float)
+            case Statistic.INF:
+                value = (np.isinf(low) | np.isinf(high)).astype(float)
+    return np.where(measured, value, np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A line of the user's program."""
+
+    file: str
+    line: int
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place that is measured.
+
+    `name` tells the outputs of a module apart ("" for its only one) or names the parameter in its module.
+    `aliases` are the other full names of a parameter that several modules share.
+    """
+
+    kind: Kind
+    module: str
+    module_type: str
+    name: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The full name: "encoder.0.weight" for a parameter, "encoder.0" for an output."""
+        return ".".join(part for part in (self.module, self.name) if part) or "(root)"
+
+
+class EventKind(StrEnum):
+    """What happened in the loop."""
+
+    BACKWARD = "backward"
+    STEP = "step"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopEvent:
+    """Something that the training loop did.
+
+    A `step` event tells which of the optimizer's parameters it used wrongly: `reused` were not cleared
+    since an earlier step used them, `cleared` were cleared after backward and before the step.
+    `non_finite` is True when a sampled gradient held NaN or Inf; None when that is not known.
+    """
+
+    kind: EventKind
+    location: Location | None = None
+    optimizer: str = ""
+    parameters: int = 0
+    reused: tuple[str, ...] = ()
+    cleared: tuple[str, ...] = ()
+    non_finite: bool | None = None
+
+
+class Call(IntFlag):
+    """How a module ran in a step; the flags of several calls add up."""
+
+    NONE = 0
+    GRAD = 1
+    NO_GRAD = 2
+    OUTPUT_REQUIRES_GRAD = 4
+
+
+class StepEnd(StrEnum):
+    """What ended a step: an optimizer, a manual update, gradients cleared without either, or nothing yet."""
+
+    OPTIMIZER = "optimizer"
+    MANUAL = "manual"
+    CLEARED = "cleared"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step. `stored` has shape (sites known then, 5), `calls` (modules known then,); None: not observed."""
+
+    index: int
+    end: StepEnd = StepEnd.OPTIMIZER
+    events: tuple[LoopEvent, ...] = ()
+    stored: Floats | None = None
+    calls: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSummary:
+    """How the modules hang together in the autograd graph of one step.
+
+    `sources[m]` are the modules whose outputs module `m`'s output was computed from, as autograd saw it.
+    """
+
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """A module of the watched model, known under its path."""
+
+    path: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterInfo:
+    """A parameter and what has become of it so far.
+
+    `optimizer_steps` counts the steps of optimizers that own it, `contributions` the backward passes that
+    gave it a gradient. `aliases` are its other full names.
+    """
+
+    path: str
+    module: str
+    trainable: bool = True
+    optimizer_steps: int = 0
+    contributions: int = 0
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One traced call of a torch function.
+
+    `inputs` are the indices of the operations whose results it used, `parameters` the parameters it used
+    directly. `had_graph` says that some input required grad, `has_graph` that the result does;
+    `is_loss` marks the tensor whose backward() was called.
+    """
+
+    index: int
+    name: str
+    module: str = ""
+    location: Location | None = None
+    inputs: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+    had_graph: bool = False
+    has_graph: bool = False
+    grad_enabled: bool = True
+    is_loss: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception that left the user's forward or backward, as data.
+
+    `operands` are the tensors at hand, by name; `expected` and `got` are shapes, when the message names them.
+    """
+
+    step: int
+    phase: str
+    module: str
+    message: str
+    operation: str = ""
+    operands: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    expected: tuple[int, ...] | None = None
+    got: tuple[int, ...] | None = None
+    location: Location | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Everything measured in a run, of which the last steps are kept.
+
+    Sites and modules are in forward order (the order of first execution). `complete` says that the run is
+    over; `lost` names what could not be measured and why.
+    """
+
+    sites: tuple[Site, ...] = ()
+    steps: tuple[Step, ...] = ()
+    modules: tuple[ModuleInfo, ...] = ()
+    parameters: tuple[ParameterInfo, ...] = ()
+    graph: GraphSummary = field(default_factory=GraphSummary)
+    operations: tuple[Operation, ...] = ()
+    failure: Failure | None = None
+    lost: tuple[str, ...] = ()
+    complete: bool = False
+
+    @cached_property
+    def observed(self) -> tuple[Step, ...]:
+        """The steps in which statistics were taken."""
+        return tuple(step for step in self.steps if step.stored is not None)
+
+    @cached_property
+    def stored(self) -> Floats:
+        """Stored statistics of shape (observed steps, sites, 5)."""
+        table = np.tile(UNMEASURED, (len(self.observed), len(self.sites), 1))
+        for row, step in zip(table, self.observed, strict=True):
+            if step.stored is not None:
+                row[: len(step.stored)] = step.stored
+        return table
+
+    @cached_property
+    def calls(self) -> NDArray[np.uint8]:
+        """`Call` flags of shape (observed steps, modules)."""
+        table = np.zeros((len(self.observed), len(self.modules)), np.uint8)
+        for row, step in zip(table, self.observed, strict=True):
+            if step.calls is not None:
+                row[: len(step.calls)] = step.calls
+        return table
+
+    @cached_property
+    def _columns(self) -> dict[Kind, NDArray[np.intp]]:
+        kinds = np.array([site.kind for site in self.sites], dtype=object)
+        return {kind: np.flatnonzero(kinds == kind) for kind in Kind}
+
+    def sites_of(self, kind: Kind) -> tuple[Site, ...]:
+        """The sites of one kind, in forward order: the columns of `values`."""
+        return tuple(self.sites[column] for column in self._columns[kind])
+
+    def values(self, kind: Kind, statistic: Statistic) -> Floats:
+        """One statistic of shape (observed steps, sites of that kind); NaN where it was not measured."""
+        return derive(self.stored[:, self._columns[kind]], statistic)

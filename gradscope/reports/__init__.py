@@ -1,0 +1,1 @@
+"""Findings and recordings turned into formats, one format per file."""
