@@ -90,7 +90,7 @@ def derive(stored: Floats, statistic: Statistic) -> Floats:
                 value = np.isnan(low).astype(float)
             case Statistic.INF:
                 value = (np.isinf(low) | np.isinf(high)).astype(float)
-    return np.where(measured, value, np.nan)
+    return np.asarray(np.where(measured, value, np.nan), float)
 
 
 @dataclass(frozen=True, slots=True)

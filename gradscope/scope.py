@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from torch import nn
 
-import gradscope.catalogue as catalogue
 from gradscope.analyzer import Analyzer
+from gradscope.catalogue import select
 from gradscope.engine import Engine
 from gradscope.errors import AlreadyWatched, FindingRaised, NoParameters, NotAModule
 from gradscope.findings import Finding, Report
@@ -63,7 +63,7 @@ def watch(
     return Scope(
         _roots(model),
         cadence=_cadence(every, budget),
-        engine=Engine(catalogue.select(analyzers, _names(ignore))),
+        engine=Engine(select(analyzers, _names(ignore))),
         keep=_names(keep),
         logdir=logdir,
         on_finding=on_finding,
@@ -96,7 +96,7 @@ class Scope:
         self._complete = False
         self._open = False
 
-    def __enter__(self) -> "Scope":
+    def __enter__(self) -> Self:
         if self._complete or self._open:
             raise AlreadyWatched("this scope has been used: call watch() again for another run")
         for root in self._roots.values():

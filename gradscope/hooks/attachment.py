@@ -41,10 +41,8 @@ class Attachment:
         self._registry = Registry(roots)
         self.recorder = Recorder(self._registry, cadence, keep)
         self._parameters = Parameters(self._registry, self.recorder)
-        self._loop = Loop(self._registry, self.recorder, self._parameters)
+        self._loop = Loop(self._registry, self.recorder, self._parameters, self)
         self._modules = Modules(self._registry, self.recorder, self._loop, self._parameters, self._guarded)
-        self._loop.on_finish = self._step_finished
-        self._loop.on_boundary = self._boundary
         self._on_steps = on_steps
         self._deliver = deliver
         self._handles: list[Any] = []
@@ -121,18 +119,24 @@ class Attachment:
 
         return guarded
 
-    def _step_finished(self) -> None:
+    def step_finished(self) -> None:
+        """A step was closed."""
         self._modules.forget()
         if self.recorder.collect():
             self._on_steps()
 
-    def _boundary(self) -> None:
-        """Between the end of one step's work and the next forward: the place to start or stop a trace."""
+    def backward_ended(self) -> None:
+        """`.grad` is filled."""
         if self._trace is not None:
+            self._trace.backward_ended()
+
+    def boundary(self, *, midway: bool) -> None:
+        """The place to start or stop a trace."""
+        if self._trace is not None and self._trace.finished():
             self._stop_trace()
-        if self._trace_wanted and can_trace(self._registry.modules()):
+        if self._trace_wanted and self._trace is None and can_trace(self._registry.modules()):
             self._trace = Trace(self._registry)
-            self._trace.start()
+            self._trace.start(midway=midway)
         self._trace_wanted = False
 
     def _stop_trace(self) -> None:

@@ -1,8 +1,8 @@
 """An exception that left the user's loop, as data: in which module, on which line, with which shapes at hand."""
 
-import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
 
@@ -15,7 +15,7 @@ from gradscope.records import Failure, Location
 
 MOST_OPERANDS = 8
 
-_AUTOGRAD = os.path.join(os.path.dirname(os.path.abspath(torch.__file__)), "autograd")
+_AUTOGRAD = str(Path(torch.autograd.__file__).parent)
 _GRADIENT = re.compile(
     r"Function (?P<name>\w+) returned an invalid gradient at index \d+ - "
     r"got \[(?P<got>[\d, ]*)\] but expected shape compatible with \[(?P<expected>[\d, ]*)\]"

@@ -6,9 +6,8 @@ A step ends with an optimizer step; optimizers that step one after the other end
 optimizer, a manual update ends it. Gradients that were thrown away without a step end it as `CLEARED`.
 """
 
-from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -16,8 +15,8 @@ from gradscope.hooks.frames import user_location
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
-from gradscope.hooks.statistics import undisturbed
 from gradscope.hooks.states import GradientStates, Usage
+from gradscope.hooks.statistics import undisturbed
 from gradscope.records import EventKind, LoopEvent, StepEnd
 
 MANUAL = 0
@@ -34,21 +33,33 @@ class Phase(Enum):
     STEPPED = "stepped"
 
 
+class Listener(Protocol):
+    """Who wants to know what the loop does."""
+
+    def step_finished(self) -> None:
+        """A step was closed."""
+
+    def backward_ended(self) -> None:
+        """`.grad` is filled."""
+
+    def boundary(self, *, midway: bool) -> None:
+        """A step may have ended: the optimizer has stepped or, `midway`, the next forward has begun."""
+
+
 class Loop:
     """Follows the loop and closes steps. The module and optimizer hooks tell it what happens."""
 
-    def __init__(self, registry: Registry, recorder: Recorder, parameters: Parameters) -> None:
+    def __init__(self, registry: Registry, recorder: Recorder, parameters: Parameters, listener: Listener) -> None:
         self._registry = registry
         self._recorder = recorder
         self._parameters = parameters
+        self._listener = listener
         self._states = GradientStates(registry, recorder.readback)
         self._depth = 0
         self._pending = Usage()
         self._optimizers_seen = False
         self._task: int | None = None
         self.phase = Phase.FORWARD
-        self.on_finish: Callable[[], None] = _nothing
-        self.on_boundary: Callable[[], None] = _nothing
 
     @property
     def task(self) -> int:
@@ -65,6 +76,8 @@ class Loop:
             self._close_without_optimizer()
         self._recorder.log.mark = len(self._recorder.log.entries)
         self.phase = Phase.FORWARD
+        if not self._optimizers_seen:
+            self._listener.boundary(midway=True)
 
     def backward_begins(self, task: int) -> None:
         """The first gradient of a backward arrives."""
@@ -91,8 +104,7 @@ class Loop:
                 self._parameters.gradients(self._states.touched())
             log.backwards += 1
             self._recorder.flush()
-        if not self._optimizers_seen:
-            self.on_boundary()
+        self._listener.backward_ended()
 
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer is about to step; a closure of the user's may run inside it."""
@@ -113,7 +125,7 @@ class Loop:
         self._step(owned, type(optimizer).__name__, id(optimizer))
         if not self._depth:
             self.phase = Phase.STEPPED
-            self.on_boundary()
+            self._listener.boundary(midway=False)
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""
@@ -150,14 +162,10 @@ class Loop:
     def _finish(self, end: StepEnd, **options: Any) -> None:
         self._parameters.forget()
         self._recorder.finish_step(end, **options)
-        self.on_finish()
+        self._listener.step_finished()
 
 
 def _joined(before: Usage, after: Usage) -> Usage:
     return Usage(
         after.reused, after.left, before.cleared, before.perhaps_cleared, before.applied, before.incoming, after.checked
     )
-
-
-def _nothing() -> None:
-    """What a loop does when nobody listens."""

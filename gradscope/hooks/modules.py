@@ -165,4 +165,3 @@ def _containers(path: str) -> Iterator[str]:
     while path:
         path = path.rpartition(".")[0]
         yield path
-

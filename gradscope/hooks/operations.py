@@ -7,6 +7,7 @@ in the order they entered. It holds tensors weakly. It is used on request only, 
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 from weakref import ReferenceType, ref
@@ -23,6 +24,10 @@ from gradscope.records import Operation
 
 EXITS = frozenset({"item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__array__"})
 MOST_OPERATIONS = 100_000
+PATIENCE = 4
+
+# The arithmetic of optimizers and our own is no part of the way to the loss.
+_UNSEEN = (str(Path(torch.optim.__file__).parent), str(Path(__file__).parent))
 
 
 class Trace(TorchFunctionMode):
@@ -34,10 +39,18 @@ class Trace(TorchFunctionMode):
         self._made: dict[int, tuple[ReferenceType[Tensor], int]] = {}
         self._exported: dict[int, int] = {}
         self._operations: list[Operation] = []
+        self._boundaries = 0
+        self._midway = False
+        self.saw_loss = False
         self.lost = ""
 
-    def start(self) -> None:
-        """Put the trace at the bottom of the mode stack, above a default device, which insists on that place."""
+    def start(self, *, midway: bool) -> None:
+        """Put the trace at the bottom of the mode stack, above a default device, which insists on that place.
+
+        Not from within a backward: autograd would take it off again. `midway`, when a forward is under way:
+        what is recorded until that step's backward ends is then thrown away.
+        """
+        self._midway = midway
         above = _popped(lambda mode: isinstance(mode, DeviceContext))
         _push_mode(self)
         _pushed(above)
@@ -49,14 +62,25 @@ class Trace(TorchFunctionMode):
             _pop_mode()
         _pushed(above)
         self._made.clear()
-        complete = any(operation.is_loss for operation in self._operations) and not self.lost
-        return tuple(self._operations) if complete else ()
+        return tuple(self._operations) if self.saw_loss and not self.lost else ()
+
+    def backward_ended(self) -> None:
+        """A backward has ended: a trace that began midway begins anew."""
+        if self._midway:
+            self._midway = self.saw_loss = False
+            self._made.clear()
+            self._operations.clear()
+
+    def finished(self) -> bool:
+        """Asked where a step may have ended: whether a whole one was seen, or none is to be expected."""
+        self._boundaries += 1
+        return (self.saw_loss and not self._midway) or bool(self.lost) or self._boundaries >= PATIENCE
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.lost:
+        if self.lost or sys._getframe(1).f_code.co_filename.startswith(_UNSEEN):
             return func(*args, **kwargs)
         before = self._before(func, args, kwargs)
         result = func(*args, **kwargs)
@@ -82,7 +106,7 @@ class Trace(TorchFunctionMode):
         made = [tensor for _, tensor in tensors(result)]
         if _in_place(name) and args and isinstance(args[0], Tensor):
             made.append(args[0])
-        if not made and name not in EXITS or len(self._operations) >= MOST_OPERATIONS:
+        if (not made and name not in EXITS) or len(self._operations) >= MOST_OPERATIONS:
             return
         index = len(self._operations)
         module, frame = self._place()
@@ -119,6 +143,7 @@ class Trace(TorchFunctionMode):
         index = self._maker(loss)
         if index is not None:
             self._operations[index] = replace(self._operations[index], is_loss=True)
+            self.saw_loss = True
 
     def _place(self) -> tuple[str, FrameType | None]:
         frame = sys._getframe(2)
@@ -148,7 +173,7 @@ def _name(func: Any) -> str:
 
 
 def _in_place(name: str) -> bool:
-    return name == "__setitem__" or name.endswith("_") and not name.endswith("__") or name.startswith("__i")
+    return name == "__setitem__" or name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
 
 
 def _memory(tensor: Tensor) -> int:

@@ -156,7 +156,7 @@ class Recorder:
 
     def tensor(self, path: str, kind: Kind, step: int) -> Tensor:
         """A kept tensor; `step` is a step's number, or counts kept steps from the end when negative."""
-        kept = {index: tensors for index, tensors in self._kept}
+        kept = dict(self._kept)
         if not any(fnmatchcase(path, pattern) for pattern in self.keep):
             raise NotRecorded(f"no tensor of {path!r} was kept: pass keep={path!r} to watch()")
         index = sorted(kept)[step] if step < 0 and -step <= len(kept) else step

@@ -27,6 +27,7 @@ class Watched:
 
     @property
     def current(self) -> bool:
+        """Whether the module still holds this very parameter."""
         return self.holder.get(self.name) is self.parameter
 
 
@@ -100,8 +101,11 @@ class Registry:
         )
 
     def under(self, row: int) -> Iterator[Watched]:
-        """The parameters that come with a module when it first runs: its own, and those of modules below it
-        that have not run by themselves (a parent may use their weights without calling them)."""
+        """The parameters that come with a module when it first runs.
+
+        They are its own, and those of modules below it that have not run by themselves: a parent may use
+        their weights without calling them.
+        """
         path = self.executed[row].path
         ran = {info.path for info in self.executed}
         for item in self.parameters:
@@ -117,11 +121,11 @@ def _grouped(modules: Iterable[tuple[nn.Module, str]]) -> Iterator[Watched]:
     """Each parameter object once, with the other names it goes by."""
     found: dict[int, list[tuple[nn.Module, str, str, Tensor]]] = {}
     for module, path in modules:
-        for name, parameter in module._parameters.items():  # `_parameters`: reading module.weight may run code
-            if parameter is not None:
-                found.setdefault(id(parameter), []).append((module, path, name, parameter))
+        for key, value in module._parameters.items():  # `_parameters`: reading module.weight may run code
+            if value is not None:
+                found.setdefault(id(value), []).append((module, path, key, value))
     for (module, path, name, parameter), *others in found.values():
-        aliases = tuple(_join(other_path, other_name) for _, other_path, other_name, _ in others)
+        aliases = tuple(_join(other[1], other[2]) for other in others)
         kind = type(module).__name__
         yield Watched(parameter, _join(path, name), path, kind, name, aliases, module._parameters)
 

@@ -113,7 +113,7 @@ class GradientStates:
     def after_step(self, owned: Sequence[int], owner: int) -> Usage:
         """How a step that has just run used the gradients of the parameters it owns."""
         dirty = [i for i in owned if self._state[i] is State.DIRTY]
-        checked = self._norms([i for i in self._sample(owned)]).values()
+        checked = self._norms(self._sample(owned)).values()
         usage = Usage(
             reused=self._paths(dirty),
             left=tuple(ticket for i, ticket in self._left.items() if i in dirty),

@@ -111,12 +111,12 @@ def to_host(tensor: Tensor) -> Tensor:
 
 def arrival() -> list[torch.cuda.Event]:
     """Events that say when the copies started so far have arrived; none where copies are immediate."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if not torch.cuda.is_initialized():
         return []
     events = []
     for device in range(torch.cuda.device_count()):
         with torch.cuda.device(device):
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event = torch.cuda.Event()
             event.record()
             events.append(event)
     return events

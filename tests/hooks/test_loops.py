@@ -20,7 +20,8 @@ def model() -> nn.Module:
 
 
 def loss_of(net: nn.Module) -> Tensor:
-    return net(torch.randn(5, 6)).square().mean()
+    output: Tensor = net(torch.randn(5, 6))
+    return output.square().mean()
 
 
 def sgd(net: nn.Module) -> torch.optim.Optimizer:
@@ -113,12 +114,12 @@ def lbfgs(net: nn.Module) -> None:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = net(inputs).square().mean()
+        loss: Tensor = net(inputs).square().mean()
         loss.backward()
         return loss
 
     for _ in range(ROUNDS):
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return tensors
 
 
 def closure_like_lightning(net: nn.Module) -> None:
@@ -131,7 +132,7 @@ def closure_like_lightning(net: nn.Module) -> None:
         return loss
 
     for _ in range(ROUNDS):
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[arg-type]  # as above
 
 
 def exactly_zero_loss(net: nn.Module) -> None:
@@ -169,7 +170,8 @@ def by_hand(net: nn.Module) -> None:
         loss_of(net).backward()
         with torch.no_grad():
             for parameter in net.parameters():
-                parameter -= 0.1 * parameter.grad  # type: ignore[operator]
+                assert parameter.grad is not None
+                parameter.sub_(0.1 * parameter.grad)
 
 
 def gradient_penalty(net: nn.Module) -> None:
@@ -260,7 +262,8 @@ def never_zeroed_by_hand(net: nn.Module) -> None:
         loss_of(net).backward()
         with torch.no_grad():
             for parameter in net.parameters():
-                parameter -= 0.1 * parameter.grad  # type: ignore[operator]
+                assert parameter.grad is not None
+                parameter.sub_(0.1 * parameter.grad)
 
 
 FORGETFUL = [
