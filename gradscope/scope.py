@@ -104,7 +104,6 @@ class Scope:
                 raise AlreadyWatched(f"this {type(root).__name__} is being watched: leave that `with` block first")
         _watched.update((id(root), root) for root in self._roots.values())
         self._open = True
-        self._open_writer()
         self._hooks.attach()
         return self
 
@@ -204,26 +203,27 @@ class Scope:
             if failure is not None and finding.analyzer == "shape-mismatch":
                 error.add_note(f"\ngradscope:\n{finding}")
 
-    def _open_writer(self) -> None:
-        if self._logdir is not None:
-            from gradscope.reports.tensorboard import TensorBoardWriter
-
-            self._writer = TensorBoardWriter(self._logdir)
-
     def _write(self, recording: Recording) -> None:
         now = monotonic()
-        if self._writer is None or not (self._complete or now >= self._written + WRITE_PERIOD):
+        if self._logdir is None or not (self._complete or now >= self._written + WRITE_PERIOD):
             return
         self._written = now
         try:
+            self._writer = self._writer or _tensorboard(self._logdir)
             self._writer.write(recording, self._engine.findings())
         except OSError as error:
             self._recorder.lose(f"TensorBoard data under {self._logdir}: {error}")
-            self._writer = None
+            self._logdir = None
 
     def _close_writer(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def _tensorboard(logdir: str | Path) -> "TensorBoardWriter":
+    from gradscope.reports.tensorboard import TensorBoardWriter
+
+    return TensorBoardWriter(logdir)
 
 
 def _roots(model: object) -> dict[str, nn.Module]:

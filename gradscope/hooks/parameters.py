@@ -87,7 +87,7 @@ class Parameters:
         after = _sample(parameter)
         if site is not None and after.shape == before.shape:
             scale = parameter.numel() / before.numel()
-            self._recorder.measure_last(site, after - before, scale)
+            self._recorder.measure_last(site, after - before, scale, shaped_like=parameter)
 
     def _site(self, kind: Kind, item: Watched, tensor: Tensor) -> int | None:
         return self._recorder.site(kind, item.module, item.module_type, item.name, tensor, *item.aliases)

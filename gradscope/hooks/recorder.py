@@ -101,10 +101,17 @@ class Recorder:
         self.log.entries.append(entry._replace(site=site))
         self._keep(site, tensor)
 
-    def measure_last(self, site: int, tensor: Tensor, scale: float = 1.0, whole: Tensor | None = None) -> None:
-        """Measure a tensor that replaces what the site holds in this step; keep `whole`, if that is another."""
+    def measure_last(
+        self, site: int, tensor: Tensor, scale: float = 1.0, shaped_like: Tensor | None = None
+    ) -> None:
+        """Measure a tensor that replaces what the site holds in this step.
+
+        `tensor` may be the flat elements of one `shaped_like` another; a sample of them (`scale` above 1) is
+        not kept.
+        """
         self.log.latest[site] = Entry(site, self.readback.measure(tensor), scale=scale)
-        self._keep(site, tensor if whole is None else whole)
+        if scale == 1 and self.keep:
+            self._keep(site, tensor if shaped_like is None else statistics.unflatten(tensor, shaped_like))
 
     def finish_step(self, end: StepEnd, *, split: bool = False) -> None:
         """Close the current step; with `split`, the forward after its last backward begins the next one."""

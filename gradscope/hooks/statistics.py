@@ -51,6 +51,13 @@ def flatten(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1)
 
 
+def unflatten(flat: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `flatten`: its elements in the shape of a tensor of the same layout."""
+    whole = torch.empty_like(like)
+    flatten(whole).copy_(flat)
+    return whole
+
+
 def write(tensor: Tensor, cells: Cells) -> None:
     """Write sum, L2 norm, min and max of a measurable tensor into four cells of `cell_dtype`."""
     flat = flatten(tensor)

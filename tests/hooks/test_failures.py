@@ -60,9 +60,14 @@ def test_a_forward_whose_widths_do_not_fit() -> None:
 
 def test_an_exception_of_another_kind_gets_no_note() -> None:
     model = nn.Linear(2, 2)
-    with pytest.raises(KeyError) as caught, gradscope.watch(model):
-        model(torch.randn(3, 2)).sum().backward()
-        raise KeyError("mine")
+
+    def loop() -> None:
+        with gradscope.watch(model):
+            model(torch.randn(3, 2)).sum().backward()
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError) as caught:
+        loop()
     assert not hasattr(caught.value, "__notes__")
 
 

@@ -119,20 +119,20 @@ def lbfgs(net: nn.Module) -> None:
         return loss
 
     for _ in range(ROUNDS):
-        optimizer.step(closure)  # type: ignore[arg-type]  # torch's own closures return tensors
+        optimizer.step(closure)
 
 
 def closure_like_lightning(net: nn.Module) -> None:
     optimizer = sgd(net)
 
-    def closure() -> Tensor:
+    def closure() -> float:
         loss = loss_of(net)
         optimizer.zero_grad()
         loss.backward()
-        return loss
+        return float(loss)
 
     for _ in range(ROUNDS):
-        optimizer.step(closure)  # type: ignore[arg-type]  # as above
+        optimizer.step(closure)
 
 
 def exactly_zero_loss(net: nn.Module) -> None:

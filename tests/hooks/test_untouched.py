@@ -67,7 +67,11 @@ def test_a_hook_that_draws_a_random_number_is_noticed() -> None:
     class Careless(nullcontext[None]):
         def __init__(self, _model: nn.Module) -> None:
             super().__init__()
-            self._handle = module_hooks.register_module_forward_hook(lambda *_: torch.rand(1) and None)
+            self._handle = module_hooks.register_module_forward_hook(self.draw)
+
+        @staticmethod
+        def draw(*_: object) -> None:
+            torch.rand(1)
 
         def __exit__(self, *_: object) -> None:
             self._handle.remove()
