@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
-from gradscope.records import Kind, Recording
+from gradscope.records import Kind, Recording, Step
 
 FIRST = 20
 PERIOD = 1.0
@@ -15,8 +15,8 @@ PERIOD = 1.0
 class Engine:
     """Remembers what was found; each analyzer sees every recording that it has reason to see.
 
-    Exact analyzers (`every_step`) run whenever a step has arrived, the others after each of the first
-    `FIRST` steps, then at most once in `PERIOD` seconds, and at the end.
+    All run after each of the first `FIRST` steps, then at most once in `PERIOD` seconds, and at the end.
+    In between, exact ones (`every_step`) run as soon as a notable step has arrived.
     """
 
     analyzers: tuple[Analyzer, ...]
@@ -24,9 +24,15 @@ class Engine:
     _failed: dict[str, str] = field(default_factory=dict)
     _last_run: float = float("-inf")
 
+    def due(self, arrived: Iterable[Step], now: float) -> bool:
+        """Whether there is reason to run, given the steps that have just arrived and the time in seconds."""
+        steps = tuple(arrived)
+        early = any(step.index < FIRST for step in steps)
+        return early or now >= self._last_run + PERIOD or any(step.notable for step in steps)
+
     def run(self, recording: Recording, now: float) -> tuple[tuple[Finding, ...], tuple[Request, ...]]:
         """Judge a recording at a time in seconds. Returns what is new, and which closer looks are wanted."""
-        everything = self._due(recording, now)
+        everything = self._everything(recording, now)
         new: list[Finding] = []
         requests: list[Request] = []
         for analyzer in self.analyzers:
@@ -61,7 +67,7 @@ class Engine:
         ]
         return (*missing, *self._failed.values())
 
-    def _due(self, recording: Recording, now: float) -> bool:
+    def _everything(self, recording: Recording, now: float) -> bool:
         early = bool(recording.steps) and recording.steps[-1].index < FIRST
         if not (early or recording.complete or now >= self._last_run + PERIOD):
             return False

@@ -73,7 +73,7 @@ class Finding:
     @property
     def where(self) -> str:
         """How much it concerns: `scope`, or the sites themselves when they are few."""
-        return self.scope or summary(self.sites)
+        return self.scope or summary(tuple(repr(site) for site in self.sites))
 
     def followed_by(self, other: "Finding") -> "Finding":
         """This finding with another one folded in as its consequence."""
@@ -104,7 +104,8 @@ class Report:
     Attributes:
         findings: sorted by severity, then by step.
         steps: how many steps ran, of which `observed` were measured.
-        cost: share of the run's time that measuring took, 0.02 for 2 %.
+        cost: share of the time that measuring took, 0.02 for 2 %; the first, densely observed steps left out
+            when there are later ones.
         notes: what could not be measured or judged, and why.
     """
 

@@ -4,7 +4,7 @@ Five numbers are stored per site and step (`STORED`). They merge by addition, mi
 micro-batches and windows merge exactly; every other statistic is derived from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 from functools import cached_property
@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gradscope.errors import NotRecorded
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -59,38 +61,38 @@ def merge(left: Floats, right: Floats) -> Floats:
     )
 
 
+_FORMULAS: Mapping[Statistic, Callable[[Floats, Floats, Floats, Floats, Floats], Floats]] = {
+    Statistic.SUM: lambda _count, total, _squares, _low, _high: total,
+    Statistic.SQUARES: lambda _count, _total, squares, _low, _high: squares,
+    Statistic.MIN: lambda _count, _total, _squares, low, _high: low,
+    Statistic.MAX: lambda _count, _total, _squares, _low, high: high,
+    Statistic.MEAN: lambda count, total, _squares, _low, _high: total / count,
+    Statistic.STD: lambda count, total, squares, _low, _high: np.sqrt(
+        np.maximum(squares / count - (total / count) ** 2, 0.0)
+    ),
+    Statistic.RMS: lambda count, _total, squares, _low, _high: np.sqrt(squares / count),
+    Statistic.NORM: lambda _count, _total, squares, _low, _high: np.sqrt(squares),
+    Statistic.ABS_MAX: lambda _count, _total, _squares, low, high: np.maximum(np.abs(low), np.abs(high)),
+    Statistic.NAN: lambda _count, _total, _squares, low, _high: np.isnan(low).astype(float),
+    Statistic.INF: lambda _count, _total, _squares, low, high: (np.isinf(low) | np.isinf(high)).astype(float),
+}
+
+
 def derive(stored: Floats, statistic: Statistic) -> Floats:
     """One statistic of shape (...) from stored ones of shape (..., 5); NaN where nothing was measured."""
-    count, total, squares, low, high = np.moveaxis(stored, -1, 0)
-    measured = count > 0
+    columns: Floats = np.moveaxis(stored, -1, 0)
+    count: Floats = columns[0]
+    if statistic is Statistic.COUNT:
+        return count
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean, mean_square = total / count, squares / count
-        match statistic:
-            case Statistic.COUNT:
-                return count
-            case Statistic.SUM:
-                value = total
-            case Statistic.SQUARES:
-                value = squares
-            case Statistic.MIN:
-                value = low
-            case Statistic.MAX:
-                value = high
-            case Statistic.MEAN:
-                value = mean
-            case Statistic.STD:
-                value = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
-            case Statistic.RMS:
-                value = np.sqrt(mean_square)
-            case Statistic.NORM:
-                value = np.sqrt(squares)
-            case Statistic.ABS_MAX:
-                value = np.maximum(np.abs(low), np.abs(high))
-            case Statistic.NAN:
-                value = np.isnan(low).astype(float)
-            case Statistic.INF:
-                value = (np.isinf(low) | np.isinf(high)).astype(float)
-    return np.asarray(np.where(measured, value, np.nan), float)
+        return np.where(count > 0, _FORMULAS[statistic](*columns), np.nan)
+
+
+def _finite(stored: Floats) -> bool:
+    """Whether no measured site held NaN or Inf."""
+    low, high = stored[:, 3], stored[:, 4]
+    with np.errstate(invalid="ignore"):
+        return bool(np.all((np.isfinite(low) & np.isfinite(high)) | (stored[:, 0] == 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,12 @@ class Step:
     events: tuple[LoopEvent, ...] = ()
     stored: Floats | None = None
     calls: NDArray[np.uint8] | None = None
+
+    @cached_property
+    def notable(self) -> bool:
+        """Whether it holds what exact analyzers look for: a wrongly used gradient, NaN or Inf."""
+        used = any(event.reused or event.cleared or event.non_finite for event in self.events)
+        return used or (self.stored is not None and not _finite(self.stored))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,3 +316,20 @@ class Recording:
     def values(self, kind: Kind, statistic: Statistic) -> Floats:
         """One statistic of shape (observed steps, sites of that kind); NaN where it was not measured."""
         return derive(self.stored[:, self._columns[kind]], statistic)
+
+    def row(self, step: int, kind: Kind) -> int | None:
+        """The row of a step among the observed ones.
+
+        -1 is the last one in which something of this kind was measured; None if there is none.
+
+        Raises:
+            NotRecorded: the step was not observed, or is not kept any more.
+        """
+        if step == -1:
+            measured = self.values(kind, Statistic.COUNT).any(axis=1)
+            return max(np.flatnonzero(measured).tolist(), default=None)
+        steps = [each.index for each in self.observed]
+        if step in steps:
+            return steps.index(step)
+        kept = f"kept are {len(steps)} observed steps from {steps[0]} to {steps[-1]}" if steps else "no step was observed"
+        raise NotRecorded(f"step {step} was not observed or is not kept any more: {kept}; step=-1 takes the last one")

@@ -16,7 +16,7 @@ from gradscope.errors import AlreadyWatched, FindingRaised, NoParameters, NotAMo
 from gradscope.findings import Finding, Report
 from gradscope.hooks.attachment import Attachment
 from gradscope.hooks.cadence import Cadence
-from gradscope.records import Kind, Recording
+from gradscope.records import Kind, Recording, Step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ class Scope:
             _watched.pop(id(root), None)
         self._open, self._complete = False, True
         self._hooks.detach(error)
-        self._steps_arrived()
+        self._steps_arrived([])
         self._close_writer()
         if error is None:
             self._deliver()
@@ -173,10 +173,11 @@ class Scope:
         """Trace the operations of the next step; the recording's `operations` then hold them."""
         self._hooks.trace_next()
 
-    def _steps_arrived(self) -> None:
-        recording = self._recorder.recording(complete=self._complete)
-        self._judge(recording)
-        self._write(recording)
+    def _steps_arrived(self, steps: list[Step]) -> None:
+        if self._complete or self._engine.due(steps, monotonic()):
+            recording = self._recorder.recording(complete=self._complete)
+            self._judge(recording)
+            self._write(recording)
 
     def _judge(self, recording: Recording) -> None:
         new, requests = self._engine.run(recording, monotonic())

@@ -36,7 +36,7 @@ def test_what_is_no_module_is_refused(wrong: Any) -> None:
 
 
 def test_a_module_without_parameters_is_refused() -> None:
-    with pytest.raises(NoParameters, match="ReLU has no parameters.*pass the model"):
+    with pytest.raises(NoParameters, match=r"ReLU has no parameters.*pass the model"):
         gradscope.watch(nn.ReLU())
 
 
@@ -71,7 +71,7 @@ def test_a_cadence_out_of_range_is_refused(options: dict[str, Any]) -> None:
 
 
 def test_each_finding_is_told_once_while_the_loop_runs() -> None:
-    net, told = model(), []
+    net, told = model(), list[Finding]()
     with gradscope.watch(net, on_finding=told.append) as scope:
         train(net, 6, zero=False)
         during = [finding.analyzer for finding in told]
@@ -156,7 +156,7 @@ def test_every_fixes_which_steps_are_observed() -> None:
 
 
 def test_steps_that_are_not_observed_are_still_followed() -> None:
-    net, told = model(), []
+    net, told = model(), list[Finding]()
     with gradscope.watch(net, every=1000, on_finding=told.append):
         train(net, 5)
         train(net, 3, zero=False)
@@ -164,7 +164,7 @@ def test_steps_that_are_not_observed_are_still_followed() -> None:
 
 
 def test_the_first_nan_is_noticed_in_a_step_that_is_not_observed() -> None:
-    net, told = model(), []
+    net, told = model(), list[Finding]()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     with gradscope.watch(net, every=1000, on_finding=told.append):
         for step in range(8):

@@ -21,6 +21,7 @@ from gradscope.hooks.operations import Trace, can_trace
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
+from gradscope.records import Step
 
 
 class Attachment:
@@ -35,7 +36,7 @@ class Attachment:
         roots: Mapping[str, nn.Module],
         cadence: Cadence,
         keep: tuple[str, ...],
-        on_steps: Callable[[], None],
+        on_steps: Callable[[list[Step]], None],
         deliver: Callable[[], None],
     ) -> None:
         self._registry = Registry(roots)
@@ -122,8 +123,9 @@ class Attachment:
     def step_finished(self) -> None:
         """A step was closed."""
         self._modules.forget()
-        if self.recorder.collect():
-            self._on_steps()
+        arrived = self.recorder.collect()
+        if arrived:
+            self._on_steps(arrived)
 
     def backward_ended(self) -> None:
         """`.grad` is filled."""

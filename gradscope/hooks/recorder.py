@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradscope.errors import NotRecorded
 from gradscope.hooks import statistics
-from gradscope.hooks.cadence import Cadence
+from gradscope.hooks.cadence import FIRST, Cadence
 from gradscope.hooks.log import Entry, StepLog
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.transfer import Readback, to_host
@@ -52,7 +52,8 @@ class Recorder:
         self.failure: Failure | None = None
         self.lost: dict[str, None] = {}
         self.spent = 0.0
-        self.total = 0.0
+        self._total = 0.0
+        self._early = (0.0, 0.0)
         self.observed_steps = 0
         self._sites: list[Site] = []
         self._index: dict[SiteKey, int] = {}
@@ -68,8 +69,9 @@ class Recorder:
 
     @property
     def cost(self) -> float:
-        """The share of the finished steps' time that measuring took."""
-        return min(1.0, self._clock[1] / self.total) if self.total else 0.0
+        """The share of the time that measuring took: of the steps after the first dense ones, if there are any."""
+        seconds, spent = self._total - self._early[0], self._clock[1] - self._early[1]
+        return min(1.0, spent / seconds) if seconds else 0.0
 
     def lose(self, what: str) -> None:
         """Note, once, what could not be measured and why."""
@@ -101,9 +103,7 @@ class Recorder:
         self.log.entries.append(entry._replace(site=site))
         self._keep(site, tensor)
 
-    def measure_last(
-        self, site: int, tensor: Tensor, scale: float = 1.0, shaped_like: Tensor | None = None
-    ) -> None:
+    def measure_last(self, site: int, tensor: Tensor, scale: float = 1.0, shaped_like: Tensor | None = None) -> None:
         """Measure a tensor that replaces what the site holds in this step.
 
         `tensor` may be the flat elements of one `shaped_like` another; a sample of them (`scale` above 1) is
@@ -133,12 +133,12 @@ class Recorder:
             self._send(self.log)
             self.log.mark = len(self.log.entries)
 
-    def collect(self, *, wait: bool = False) -> bool:
-        """Freeze the closed steps that have arrived; with `wait`, all of them. True when there were any."""
-        arrived = False
+    def collect(self, *, wait: bool = False) -> list[Step]:
+        """Freeze the closed steps that have arrived; with `wait`, all of them. Returns them."""
+        arrived = []
         while self._closed and (wait or self._closed[0].ready()):
-            self._steps.append(self._freeze(self._closed.popleft()))
-            arrived = True
+            arrived.append(self._freeze(self._closed.popleft()))
+        self._steps.extend(arrived)
         while len(self._steps) > self._history():
             self._steps.popleft()
         return arrived
@@ -195,7 +195,9 @@ class Recorder:
     def _account(self, closed: StepLog) -> None:
         now = (perf_counter(), self.spent)
         seconds, spent = now[0] - self._clock[0], now[1] - self._clock[1]
-        self.total += seconds
+        self._total += seconds
+        if closed.index == FIRST:
+            self._early = (self._total, now[1])
         self.cadence.account(closed.index, seconds, spent, closed.observed)
         self._clock = now
 

@@ -181,7 +181,7 @@ class GradientStates:
     def _norms(self, indices: Iterable[int]) -> dict[int, Ticket]:
         gradients = {i: self._parameter(i).grad for i in indices}
         return {
-            i: self.readback.measure(gradient.detach())
+            i: self.readback.norm(gradient.detach())
             for i, gradient in gradients.items()
             if gradient is not None and statistics.obstacle(gradient) is None
         }

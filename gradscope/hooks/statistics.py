@@ -60,13 +60,22 @@ def unflatten(flat: Tensor, like: Tensor) -> Tensor:
 
 def write(tensor: Tensor, cells: Cells) -> None:
     """Write sum, L2 norm, min and max of a measurable tensor into four cells of `cell_dtype`."""
-    flat = flatten(tensor)
-    if flat.dtype in HALF:
-        flat = flat.float()  # a native fp16 sum overflows at 65504 and would raise a false alarm
+    flat = _wide(tensor)
     total, norm, low, high = cells
     torch.sum(flat, 0, out=total)
     torch.linalg.vector_norm(flat, out=norm)
     torch.aminmax(flat, out=(low, high))
+
+
+def write_norm(tensor: Tensor, cells: Cells) -> None:
+    """Write only the L2 norm."""
+    torch.linalg.vector_norm(_wide(tensor), out=cells[1])
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """The elements, flat; half precision widened, because its native sum overflows at 65504."""
+    flat = flatten(tensor)
+    return flat.float() if flat.dtype in HALF else flat
 
 
 @contextmanager

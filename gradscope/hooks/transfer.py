@@ -80,6 +80,17 @@ class Readback:
 
     def measure(self, tensor: Tensor) -> Ticket:
         """Start measuring a tensor that has no `statistics.obstacle`."""
+        ticket, cells = self._take(tensor)
+        statistics.write(tensor, cells)
+        return ticket
+
+    def norm(self, tensor: Tensor) -> Ticket:
+        """Start measuring nothing but the norm."""
+        ticket, cells = self._take(tensor)
+        statistics.write_norm(tensor, cells)
+        return ticket
+
+    def _take(self, tensor: Tensor) -> tuple[Ticket, statistics.Cells]:
         key = (tensor.device, statistics.cell_dtype(tensor))
         index = self._index.get(key)
         if index is None:
@@ -87,8 +98,8 @@ class Readback:
             self._cells.append(_Cells(*key))
         cells = self._cells[index]
         row = cells.take()
-        statistics.write(tensor, cells.views[row])
-        return Ticket(self._sending, index, row, tensor.numel() * (2 if tensor.is_complex() else 1))
+        ticket = Ticket(self._sending, index, row, tensor.numel() * (2 if tensor.is_complex() else 1))
+        return ticket, cells.views[row]
 
     @property
     def used(self) -> int:

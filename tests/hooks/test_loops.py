@@ -129,7 +129,7 @@ def closure_like_lightning(net: nn.Module) -> None:
         loss = loss_of(net)
         optimizer.zero_grad()
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     for _ in range(ROUNDS):
         optimizer.step(closure)
