@@ -132,10 +132,12 @@ class Report:
     @property
     def verdict(self) -> str:
         """The last line: how many findings, how much was watched, what it cost."""
-        if not self.steps:
+        if not self.steps and not self.findings:
             return "gradscope saw no training step: no forward and backward of this model ran while it was watched."
         counts = [(s, sum(f.severity is s for f in self.findings)) for s in Severity]
         found = ", ".join(f"{n} {s}{'s' * (n > 1)}" for s, n in counts if n) or "no findings"
+        if not self.steps:
+            return f"gradscope: {found}; the run ended in its first step."
         steps = f"{self.steps} step{'s' * (self.steps != 1)}, {self.observed} observed"
         return f"gradscope: {found} in {steps}; cost {100 * self.cost:.1f} % of the time."
 

@@ -130,12 +130,18 @@ class Modules:
         if fallback and token in self._fired:
             return
         self._fired.add(token)
-        self._last_row = row
+        if not self._is_container_of_last(row):
+            self._last_row = row
         gradient = gradients[output]
         if gradient is None or statistics.obstacle(gradient) is not None or gradient._is_zerotensor():
             return
         with statistics.undisturbed():
             self._recorder.measure(site, gradient, self._loop.task)
+
+    def _is_container_of_last(self, row: int) -> bool:
+        """A container that returns its last child's output gets the same gradient right after it."""
+        executed = self._registry.executed
+        return self._last_row >= 0 and executed[row].path in _containers(executed[self._last_row].path)
 
     def _stand_guard(self, output: Any) -> None:
         for _, tensor in tensors(output):
@@ -148,6 +154,7 @@ class Modules:
     def _begin_backward(self) -> None:
         if self._loop.task == -1:
             self._graph.forget()
+            self._last_row = -1
             self._loop.backward_begins(current_task())
             queue = torch.autograd.Variable._execution_engine.queue_callback
             ended = self._guarded(self._loop.backward_ends)

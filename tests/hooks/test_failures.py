@@ -51,6 +51,11 @@ def test_a_backward_that_returns_a_transposed_gradient() -> None:
     assert "'1'" in error.__notes__[0]
 
 
+def test_a_container_that_returns_its_childs_output_is_not_blamed_for_the_childs_backward() -> None:
+    failure, _ = failed(nn.Sequential(nn.Linear(5, 6), nn.Sequential(Layer())), torch.randn(4, 5))
+    assert failure.module == "1.0"
+
+
 def test_a_forward_whose_widths_do_not_fit() -> None:
     failure, error = failed(nn.Sequential(nn.Linear(5, 6), nn.Linear(4, 2)), torch.randn(3, 5))
     assert (failure.phase, failure.module) == ("forward", "1")

@@ -1,0 +1,174 @@
+"""How gradients change over depth and over time. Pure functions of a recording, shared by the analyzers.
+
+Over depth, a steady slope is told apart from a single jump; over time, there is one norm for each step.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gradscope.records import Floats, Kind, Recording, Site, Statistic, StepEnd
+
+GRADIENT = Kind.ACTIVATION_GRADIENT
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When gradients count as sloping: they change by `factor` in all, over at least `least_sites` sites.
+
+    `correlation` is the least rank correlation between position and magnitude, `share` the most that one
+    pair of neighbours may have of the whole change (in decades), and `steps` how many of the last observed
+    steps with gradients must agree.
+    """
+
+    factor: float
+    least_sites: int
+    correlation: float
+    share: float
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """Gradients that change steadily over depth, as they were in the last step that has any.
+
+    `sites` are in forward order and `rms` (sites,) are their magnitudes; `start` is the step since when it
+    has been so without a break. `steepest` is the module across which they change most, by the factor `gain`.
+    """
+
+    start: int
+    sites: tuple[Site, ...]
+    rms: Floats
+    steepest: str
+    gain: float
+
+    @property
+    def lowest(self) -> tuple[str, float]:
+        """Path and magnitude of the smallest."""
+        row = int(self.rms.argmin())
+        return self.sites[row].path, float(self.rms[row])
+
+    @property
+    def highest(self) -> tuple[str, float]:
+        """Path and magnitude of the largest."""
+        row = int(self.rms.argmax())
+        return self.sites[row].path, float(self.rms[row])
+
+
+def slope(recording: Recording, toward_input: Literal["falls", "grows"], limits: Limits) -> Slope | None:
+    """The slope of the gradients, if they fall (or grow) from the loss toward the input as `limits` say."""
+    sign = 1.0 if toward_input == "falls" else -1.0
+    tables = [_decades(recording, statistic) for statistic in (Statistic.RMS, Statistic.NORM)]
+    rows = np.flatnonzero(np.isfinite(tables[0]).any(axis=1)).tolist()
+    if not rows or min(_range(table[rows[-1]]) for table in tables) < np.log10(limits.factor):
+        return None
+    leaves = _leaves(recording.sites_of(GRADIENT))
+    curves = [sign * table[:, leaves] for table in tables]
+    agreeing = list(_trailing(rows, curves, limits))
+    if len(agreeing) < min(limits.steps, len(rows)):
+        return None
+    return _slope(recording, leaves, curves[0], agreeing)
+
+
+def gradient_norms(recording: Recording) -> Floats:
+    """The norm of all parameter gradients as the optimizer used them, of shape (observed steps,).
+
+    Inf where a gradient held NaN or Inf; NaN where nothing was measured or a gradient scaler skipped the step.
+    """
+    squares = recording.values(Kind.PARAMETER_GRADIENT, Statistic.SQUARES)
+    measured = recording.values(Kind.PARAMETER_GRADIENT, Statistic.COUNT) > 0
+    total = np.where(measured, squares, 0.0).sum(axis=1)
+    norms = np.sqrt(np.where(np.isnan(total), np.inf, total))
+    used = np.array([step.end is not StepEnd.CLEARED for step in recording.observed], bool)
+    return np.where(used & (norms > 0), norms, np.nan)
+
+
+def first_overflow(recording: Recording, norms: Floats) -> int | None:
+    """The first step that used a gradient with NaN or Inf, observed or not."""
+    seen = [recording.observed[row].index for row in np.flatnonzero(np.isinf(norms)).tolist()]
+    told = [step.index for step in recording.steps if any(event.non_finite for event in step.events)]
+    return min([*seen, *told], default=None)
+
+
+def update_ratio(recording: Recording, row: int) -> float:
+    """The median over the parameters of update norm / weight norm in an observed step; NaN if not measured."""
+    weights, updates = (_norms_by_path(recording, kind, row) for kind in (Kind.PARAMETER, Kind.UPDATE))
+    ratios = [update / weights[path] for path, update in updates.items() if weights.get(path)]
+    known = [ratio for ratio in ratios if np.isfinite(ratio)]
+    return float(np.median(known)) if known else np.nan
+
+
+def _norms_by_path(recording: Recording, kind: Kind, row: int) -> dict[str, float]:
+    norms = recording.values(kind, Statistic.NORM)[row].tolist()
+    return {site.path: norm for site, norm in zip(recording.sites_of(kind), norms, strict=True)}
+
+
+def _decades(recording: Recording, statistic: Statistic) -> Floats:
+    """log10 of shape (observed steps, sites); NaN where there is no number above zero."""
+    values = recording.values(GRADIENT, statistic)
+    usable = np.isfinite(values) & (values > 0)
+    return np.log10(np.where(usable, values, 1.0), out=np.full_like(values, np.nan), where=usable)
+
+
+def _range(row: Floats) -> float:
+    seen = row[np.isfinite(row)]
+    return float(seen.max() - seen.min())
+
+
+def _leaves(sites: Sequence[Site]) -> list[int]:
+    """Sites of the modules that contain no other: a container repeats what its last child says."""
+    containers = {""} | {site.module[:end] for site in sites for end in _dots(site.module)}
+    kept = [column for column, site in enumerate(sites) if site.module not in containers]
+    return kept or list(range(len(sites)))
+
+
+def _dots(path: str) -> Iterator[int]:
+    return (position for position, letter in enumerate(path) if letter == ".")
+
+
+def _trailing(rows: Sequence[int], curves: Sequence[Floats], limits: Limits) -> Iterator[int]:
+    """The rows, from the last one back, that slope without a break."""
+    for row in reversed(rows):
+        if not all(_rises(curve[row], limits) for curve in curves):
+            return
+        yield row
+
+
+def _rises(curve: Floats, limits: Limits) -> bool:
+    """Whether a curve over depth, in decades, rises steadily and far enough toward the loss."""
+    seen = curve[np.isfinite(curve)]
+    half = len(seen) // 2
+    if len(seen) < limits.least_sites:
+        return False
+    rise = seen[half:].max() - seen[:half].min()
+    return bool(
+        rise >= np.log10(limits.factor)
+        and np.abs(np.diff(seen)).max() <= limits.share * rise
+        and _rank_correlation(seen) >= limits.correlation
+    )
+
+
+def _rank_correlation(values: Floats) -> float:
+    """Spearman's, between position and value."""
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1])
+
+
+def _slope(recording: Recording, leaves: Sequence[int], curve: Floats, rows: Sequence[int]) -> Slope:
+    last, first = rows[0], rows[-1]
+    seen = np.flatnonzero(np.isfinite(curve[last])).tolist()
+    sites = tuple(recording.sites_of(GRADIENT)[leaves[column]] for column in seen)
+    rms = recording.values(GRADIENT, Statistic.RMS)[last][[leaves[column] for column in seen]]
+    module, source = _steepest(recording, sites, curve[last][seen])
+    return Slope(recording.observed[first].index, sites, rms, sites[module].path, float(rms[source] / rms[module]))
+
+
+def _steepest(recording: Recording, sites: Sequence[Site], curve: Floats) -> tuple[int, int]:
+    """Rows of the module across which the curve changes most and of the one it computes from, or its neighbour."""
+    rows = {site.module: row for row, site in reversed(list(enumerate(sites)))}
+    known = recording.graph.sources
+    edges = [(rows[module], rows[source]) for module in rows for source in known.get(module, ()) if source in rows]
+    edges = edges or [(row + 1, row) for row in range(len(sites) - 1)]
+    return max(edges, key=lambda edge: float(curve[edge[0]] - curve[edge[1]]))

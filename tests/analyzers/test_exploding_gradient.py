@@ -1,0 +1,110 @@
+from dataclasses import replace
+from math import inf, nan
+
+import pytest
+
+from gradscope.analyzers.exploding_gradient import ExplodingGradient
+from gradscope.findings import Finding, Severity
+from gradscope.records import Recording, StepEnd
+from gradscope.testing import recording, step_event
+
+
+def found(made: Recording) -> list[Finding]:
+    return list(ExplodingGradient().analyze(made))
+
+
+def over_time(*norms: float | None, **options: object) -> Recording:
+    return recording(steps=len(norms), parameter_gradient={"fc.weight": norms}, **options)  # type: ignore[arg-type]
+
+
+def test_fires_over_depth() -> None:
+    layers = {f"fc{i}": 8.0 ** (7 - i) for i in range(8)}
+    (finding,) = found(recording(activation_gradient=layers))
+    assert "grows 2e+06-fold on its way back from 'fc7' to 'fc0'" in finding.message
+    assert (finding.severity, finding.step) == (Severity.WARNING, 0)
+    assert finding.sites == ("fc0", "fc1", "fc2")
+
+
+def test_fires_as_an_error_on_growth_that_ends_in_nan() -> None:
+    (finding,) = found(over_time(1.0, 1.0, 1.1, 500.0, 1e5, 1e8, nan, nan))
+    assert (finding.severity, finding.step) == (Severity.ERROR, 3)
+    assert "not finite in step 6" in finding.evidence
+
+
+def test_fires_on_growth_that_ends_in_a_step_that_was_not_observed() -> None:
+    made = over_time(1.0, 1.0, 1e3, 1e7, 1e9, events={4: [step_event(non_finite=True)]})
+    unseen = replace(made, steps=(*made.steps[:4], replace(made.steps[4], stored=None)))
+    assert found(unseen)[0].severity is Severity.ERROR
+    assert not found(replace(made, steps=made.steps[:4]))
+
+
+def test_fires_with_the_size_of_the_update_where_it_was_measured() -> None:
+    norms = (1.0, 1.0, 500.0, 1e5, nan)
+    made = over_time(*norms, parameter={"fc.weight": 2.0}, update={"fc.weight": 1.0})
+    assert "50.0% of the weights" in found(made)[0].why
+    assert "%" not in found(over_time(*norms))[0].why
+
+
+def test_fires_on_a_norm_that_rises_and_stays() -> None:
+    (finding,) = found(over_time(1, 2, 1, 1, 1, 1, 300, 400, 500))
+    assert (finding.severity, finding.step) == (Severity.WARNING, 6)
+    assert "300 times" in finding.message
+
+
+def test_fires_late_in_a_run_against_the_first_half_that_is_left() -> None:
+    made = over_time(*[1.0] * 8, *[2.0] * 5, 300, 400, 500)
+    late = replace(made, steps=tuple(replace(step, index=step.index + 5000) for step in made.steps))
+    assert found(late)[0].step == 5013
+
+
+def test_fires_as_a_warning_when_the_growth_was_long_before_the_nan() -> None:
+    (finding,) = found(over_time(*[1.0] * 12, *[1e5] * 11, nan))
+    assert (finding.severity, finding.step) == (Severity.WARNING, 12)
+
+
+def test_silent_late_in_a_run_when_gradients_were_as_large_before() -> None:
+    made = over_time(*[1e-4] * 5, 1.0, *[1e-4] * 8, 1.0, 1.0, 1.0)
+    late = replace(made, steps=tuple(replace(step, index=step.index + 5000) for step in made.steps))
+    assert found(made)
+    assert not found(late)
+
+
+@pytest.mark.parametrize(
+    "norms",
+    [
+        pytest.param((1, 1, 1, 1, 1, 1, 1e4, 1, 1, 1), id="a spike"),
+        pytest.param((1, 1, 1, 1, 1, 1, 1e4, 1e4, 1), id="two hard batches"),
+        pytest.param((50, 40, 20, 10, 5, *[1e-4] * 20, 0.1, 0.2, 0.3, 0.2), id="a converged model and new data"),
+        pytest.param((10, 9, 8, 8, 9, *[0.01] * 20, 20, 20, 20), id="a warm restart"),
+        pytest.param((1e-3, 1, 5, 5, 5, 5, 5, 5, 5), id="a first step with zero-initialised branches"),
+        pytest.param((1, 1e3, 1, 1e3, 1, 1e3, 1, 1e3, 1, 1e3), id="two networks that take turns"),
+        pytest.param((1, 1, 1, 1, nan, nan), id="a NaN out of the blue"),
+        pytest.param((1e-9, 1, 1, 1.2, 1.1, nan), id="an odd first batch and a NaN"),
+        pytest.param((1, 1, 1, 1, 1, 1, 20, 20, 20), id="a rise of twenty times"),
+        pytest.param((0, 0, 0, 0, 0, 0, 1, 1, 1, 1), id="zero losses"),
+        pytest.param((nan,), id="NaN at once"),
+        pytest.param((None, None), id="nothing measured"),
+    ],
+)
+def test_silent_over_time_on(norms: tuple[float | None, ...]) -> None:
+    assert not found(over_time(*norms))
+
+
+def test_silent_on_overflows_that_a_scaler_skips() -> None:
+    norms = (1.0, 1.0, 200.0, 1e5, inf, 1.0, 1.0)
+    assert not found(over_time(*norms, ends={4: StepEnd.CLEARED}))
+    assert found(over_time(*norms))
+
+
+def test_silent_on_one_jump_over_depth_and_on_rms_alone() -> None:
+    jump = {f"fc{i}": 1e6 for i in range(4)} | {f"aux{i}": 1.0 for i in range(4)}
+    assert not found(recording(activation_gradient=jump))
+    layers = {f"fc{i}": 8.0 ** (7 - i) for i in range(8)}
+    vocabulary = {name: int(8e7 / rms**2) for name, rms in layers.items()}
+    assert not found(recording(activation_gradient=layers, count=vocabulary))
+
+
+def test_thresholds_are_fields() -> None:
+    made = over_time(1, 1, 1, 1, 1, 1, 40, 40, 40)
+    assert list(ExplodingGradient(level=20.0).analyze(made))
+    assert not list(ExplodingGradient(level=20.0, steps=4).analyze(made))

@@ -1,0 +1,123 @@
+from dataclasses import replace
+from math import inf, nan
+from typing import Any
+
+from gradscope.analyzers.non_finite_value import NonFiniteValue
+from gradscope.findings import Finding
+from gradscope.records import EventKind, Location, LoopEvent, Recording, StepEnd
+from gradscope.testing import recording, step_event
+
+FINE: dict[str, Any] = {"fc1": 1.0, "fc2": 1.0, "head": 1.0}
+BACK: dict[str, Any] = {"fc1": 0.1, "fc2": 0.1, "head": 0.1}
+
+
+def found(made: Recording) -> list[Finding]:
+    return list(NonFiniteValue().analyze(made))
+
+
+def run(**options: Any) -> Recording:
+    given: dict[str, Any] = {"steps": 3, "activation": FINE, "activation_gradient": BACK} | options
+    return recording(**given)
+
+
+def test_fires_on_the_first_output_with_nan() -> None:
+    (finding,) = found(run(activation=FINE | {"fc2": [1.0, nan, nan], "head": [1.0, nan, nan]}))
+    assert (finding.step, finding.sites) == (1, ("fc2",))
+    assert finding.message == "NaN is born in the forward of 'fc2' (Module)"
+
+
+def test_fires_on_the_new_inf_before_the_nan() -> None:
+    (finding,) = found(run(activation=FINE | {"fc1": [1.0, 1.0, inf], "fc2": [1.0, 1.0, nan]}))
+    assert (finding.step, finding.sites) == (2, ("fc1",))
+    assert finding.message.startswith("Inf is born in the forward")
+
+
+def test_fires_on_the_nan_and_not_on_the_mask_before_it() -> None:
+    (old,) = found(run(activation=FINE | {"fc1": -inf, "fc2": [1.0, nan, nan]}))
+    (first,) = found(run(activation=FINE | {"fc1": -inf, "fc2": nan}))
+    assert old.sites == first.sites == ("fc2",)
+
+
+def test_fires_with_advice_about_the_data_on_the_first_output() -> None:
+    (finding,) = found(run(activation=dict.fromkeys(FINE, nan)))
+    assert "check the input" in finding.fix
+
+
+def test_fires_on_a_loss_with_the_line_of_backward() -> None:
+    events = {1: [LoopEvent(EventKind.BACKWARD, Location("train.py", 30)), step_event()]}
+    (finding,) = found(run(activation_gradient={name: [0.1, nan, nan] for name in BACK}, events=events))
+    assert (finding.step, finding.sites, finding.message) == (1, ("head",), "NaN is born in the loss")
+    assert str(finding.location) == "train.py:30"
+
+
+def test_fires_on_a_backward_between_two_modules() -> None:
+    (finding,) = found(run(activation_gradient={"fc1": [0.1, nan, nan], "fc2": [0.1, inf, nan], "head": 0.1}))
+    assert finding.message == "Inf is born in the backward between 'head' (Module) and 'fc2' (Module)"
+    assert finding.location is None
+
+
+def test_fires_on_an_output_that_overflowed_before_the_loss_did() -> None:
+    (finding,) = found(run(activation=FINE | {"head": [1.0, inf, inf]}, activation_gradient={"head": [0.1, nan, nan]}))
+    assert finding.message == "Inf is born in the forward of 'head' (Module)"
+
+
+def test_fires_on_the_gradient_of_a_parameter() -> None:
+    (finding,) = found(run(parameter_gradient={"fc1.weight": 1.0, "fc2.weight": [1.0, nan, nan]}))
+    assert finding.message == "NaN is born in the gradient of 'fc2.weight'"
+
+
+def test_fires_on_a_step_that_makes_weights_non_finite() -> None:
+    (finding,) = found(run(parameter={"fc2.weight": [1.0, inf, inf]}))
+    assert finding.message == "the step made 'fc2.weight' Inf"
+    assert "optimizer" in finding.fix
+
+
+def test_fires_on_an_update_before_the_forward_that_it_ruined() -> None:
+    ruined = {"fc2": [1.0, 1.0, nan], "head": [1.0, 1.0, nan]}
+    (finding,) = found(run(activation=FINE | ruined, parameter={"fc2.weight": [1.0, nan, nan]}))
+    assert (finding.step, finding.message) == (1, "the step made 'fc2.weight' NaN")
+
+
+def test_fires_on_a_step_that_was_not_observed() -> None:
+    made = run(steps=4, activation=FINE | {"fc1": [1.0, 1.0, 1.0, nan]}, events={2: [step_event(non_finite=True)]})
+    unseen = replace(made, steps=tuple(replace(s, stored=None) if s.index == 2 else s for s in made.steps))
+    (finding,) = found(unseen)
+    assert (finding.step, finding.sites) == (2, ())
+    assert "not measured layer by layer" in finding.evidence
+
+
+def test_fires_on_a_step_that_is_still_open() -> None:
+    assert found(run(activation_gradient={"head": [0.1, 0.1, nan]}, ends={2: StepEnd.OPEN}))
+
+
+def test_silent_on_masked_logits() -> None:
+    assert not found(run(activation=FINE | {"fc1": -inf, "fc2": inf}))
+
+
+def test_silent_on_a_step_that_a_scaler_skips() -> None:
+    overflow = {"activation_gradient": {"fc1": [inf, 0.1, 0.1], "head": [nan, 0.1, 0.1]}}
+    assert not found(run(**overflow, parameter_gradient={"fc1.weight": [inf, 1, 1]}, ends={0: StepEnd.CLEARED}))
+    assert found(run(**overflow))
+
+
+def test_silent_on_an_open_last_step_of_a_run_whose_scaler_skipped_before() -> None:
+    overflow = {"head": [inf, 0.1, inf]}
+    assert not found(run(activation_gradient=overflow, ends={0: StepEnd.CLEARED, 2: StepEnd.OPEN}))
+
+
+def test_silent_when_a_fused_optimizer_ran_but_moved_nothing() -> None:
+    overflow = {"activation_gradient": {"head": [0.1, inf, 0.1]}, "parameter_gradient": {"fc.weight": [1.0, inf, 1.0]}}
+    assert not found(run(**overflow, update={"fc.weight": [0.1, 0.0, 0.1]}))
+    assert found(run(**overflow, update={"fc.weight": [0.1, 0.1, 0.1]}))
+
+
+def test_silent_on_a_sampled_gradient_after_which_the_weights_are_finite() -> None:
+    made = run(parameter={"fc.weight": 1.0}, events={1: [step_event(non_finite=True)]})
+    steps = tuple(replace(step, stored=None) if step.index == 1 else step for step in made.steps)
+    assert not found(replace(made, steps=steps))
+    assert found(replace(made, steps=steps[:2]))
+
+
+def test_silent_on_finite_values_and_on_nothing() -> None:
+    assert not found(run(parameter={"fc.weight": 1.0}, update={"fc.weight": 0.1}))
+    assert not found(recording(steps=0))
