@@ -73,10 +73,12 @@ def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> dict[Op
     place = gap(recording, parameters)
     cut_by_modules = place.victims if place else ()
     for parameter in parameters:
-        ends = _ends(operations, consumers, {parameter.path, *parameter.aliases})
-        inner = [end for end in ends if end.index in toward_loss]
-        outer = [end for end in ends if end.name in EXITS and parameter in cut_by_modules]
-        first = min(inner, key=INDEX, default=None) or max(outer, key=INDEX, default=None)
+        names = {parameter.path, *parameter.aliases}
+        users = [operation for operation in operations if names.intersection(operation.parameters)]
+        reached = _derived(users, consumers, within_graph=True)
+        first = min((o for o in reached if o.index in toward_loss and not o.has_graph), key=INDEX, default=None)
+        if first is None and parameter in cut_by_modules:
+            first = max((o for o in _derived(users, consumers) if o.name in EXITS), key=INDEX, default=None)
         if first is not None:
             key = stretches.get(first.index, first.index)
             leaders[key] = min(leaders.get(key, first), first, key=INDEX)
@@ -167,22 +169,18 @@ def _consumers(operations: Sequence[Operation]) -> dict[int, list[Operation]]:
     return consumers
 
 
-def _ends(
-    operations: Sequence[Operation], consumers: Mapping[int, list[Operation]], parameters: set[str]
+def _derived(
+    start: Iterable[Operation], consumers: Mapping[int, list[Operation]], *, within_graph: bool = False
 ) -> list[Operation]:
-    """The first operations without a graph among those that are computed from these parameters."""
-    stack = [operation for operation in operations if parameters.intersection(operation.parameters)]
-    seen, found = set[int](), list[Operation]()
+    """These operations and all that are computed from them; `within_graph` goes no further where the graph ends."""
+    stack, found = list(start), dict[int, Operation]()
     while stack:
         operation = stack.pop()
-        if operation.index in seen:
-            continue
-        seen.add(operation.index)
-        if operation.has_graph:
-            stack.extend(consumers.get(operation.index, ()))
-        else:
-            found.append(operation)
-    return found
+        if operation.index not in found:
+            found[operation.index] = operation
+            if operation.has_graph or not within_graph:
+                stack.extend(consumers.get(operation.index, ()))
+    return list(found.values())
 
 
 def _stretches(operations: Sequence[Operation]) -> dict[int, int]:

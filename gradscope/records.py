@@ -331,5 +331,7 @@ class Recording:
         steps = [each.index for each in self.observed]
         if step in steps:
             return steps.index(step)
-        kept = f"kept are {len(steps)} observed steps from {steps[0]} to {steps[-1]}" if steps else "no step was observed"
+        kept = (
+            f"kept are {len(steps)} observed steps from {steps[0]} to {steps[-1]}" if steps else "no step was observed"
+        )
         raise NotRecorded(f"step {step} was not observed or is not kept any more: {kept}; step=-1 takes the last one")

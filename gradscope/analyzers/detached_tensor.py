@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gradscope import graphs
 from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
+from gradscope.graphs import EXITS, ancestors, cuts, gap, ran, starved, without_grad
 from gradscope.records import Failure, Kind, Operation, ParameterInfo, Recording
 
 NO_GRAPH = "does not require grad and does not have a grad_fn"
@@ -82,9 +82,9 @@ class DetachedTensor(Analyzer):
         """One finding for each cut, or the wish for a trace."""
         if recording.failure and NO_GRAPH in recording.failure.message:
             yield self._no_graph(recording, recording.failure)
-        hungry = graphs.starved(recording)
+        hungry = starved(recording)
         if hungry and recording.operations:
-            for operation, victims in graphs.cuts(recording, hungry).items():
+            for operation, victims in cuts(recording, hungry).items():
                 yield self._cut(recording, operation, victims)
         elif hungry:
             yield from self._untraced(recording, hungry)
@@ -93,7 +93,7 @@ class DetachedTensor(Analyzer):
         name = DETACHING.get(operation.name, operation.name.strip("_"))
         within, behind = f" in module {operation.module!r}", f" after {_last_module(recording, victims)!r}"
         place = within if operation.module else behind
-        if operation.name in graphs.EXITS:
+        if operation.name in EXITS:
             message = f"{name}{place} leaves the graph: {_number(victims)} no gradient"
             evidence = "its result is a plain value without a graph, and no gradient arrives before it"
         elif operation.grad_enabled:
@@ -107,23 +107,23 @@ class DetachedTensor(Analyzer):
 
     def _untraced(self, recording: Recording, hungry: tuple[ParameterInfo, ...]) -> Iterator[Finding | Request]:
         """Ask for a trace; when it is too late for one, what modules tell."""
-        running = graphs.ran(recording)
-        suspects = tuple(parameter for parameter in hungry if running & graphs.ancestors(parameter.module))
+        running = ran(recording)
+        suspects = tuple(parameter for parameter in hungry if running & ancestors(parameter.module))
         if not recording.complete:
             if suspects:
                 yield Request(f"{len(suspects)} parameters received no gradient: where is the graph cut?")
             return
-        off = graphs.without_grad(recording, suspects)
+        off = without_grad(recording, suspects)
         if off:
             victims = tuple(parameter.path for parameter in off)
             message = f"module {off[0].module!r} ran without grad mode: {_number(victims)} no gradient"
             evidence = "grad mode was off in every observed call of the modules that own them"
             yield self._found(recording, victims, message, evidence, fix=OUTSIDE, cause="no grad mode")
-        gap = graphs.gap(recording, suspects)
-        if gap:
-            victims = tuple(parameter.path for parameter in gap.victims)
-            below = gap.below or "(root)"
-            message = f"the graph is cut between {gap.above!r} and {below!r}: {_number(victims)} no gradient"
+        place = gap(recording, suspects)
+        if place:
+            victims = tuple(parameter.path for parameter in place.victims)
+            below = place.below or "(root)"
+            message = f"the graph is cut between {place.above!r} and {below!r}: {_number(victims)} no gradient"
             evidence = f"gradients arrived at {below!r} and not at the modules that ran before it"
             fix = f"look there for detach(), .data, .item(), numpy() or torch.tensor(), {FREEZE}"
             yield self._found(recording, victims, message, evidence, fix=fix, cause="gap")
@@ -160,7 +160,7 @@ def _fix(name: str, operation: Operation) -> str:
         return OUTSIDE
     if operation.name in DETACHING:
         return f"remove {name}, {FREEZE}"
-    if operation.name in graphs.EXITS or "tensor" in name:
+    if operation.name in EXITS or "tensor" in name:
         return f"keep the tensor instead of the copy that {name} makes, {FREEZE}"
     return f"{name} has no derivative: use one that has (softmax, Gumbel-softmax, straight-through)"
 

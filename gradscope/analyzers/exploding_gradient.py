@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from gradscope import trends
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
 from gradscope.records import Floats, Kind, Recording
+from gradscope.trends import Limits, Slope, first_overflow, gradient_norms, slope, update_ratio
 
 CALM = "lower the learning rate, or clip with torch.nn.utils.clip_grad_norm_ before the step"
 
@@ -89,8 +89,8 @@ class ExplodingGradient(Analyzer):
         default=5, metadata={"unit": "observed steps", "reason": "a median of fewer is not typical of anything"}
     )
     start: float = field(
-        default=10.0,
-        metadata={"unit": "times the first steps", "reason": "a converged model's gradients may come back that far"},
+        default=30.0,
+        metadata={"unit": "times the first steps", "reason": "a converged model on wrong labels came back 15-fold"},
     )
     runaway: float = field(
         default=1e4, metadata={"unit": "ratio over time", "reason": "what it takes to tell growth from a sudden NaN"}
@@ -101,16 +101,16 @@ class ExplodingGradient(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """At most one finding over depth and one over time."""
-        limits = trends.Limits(self.growth, self.least_sites, self.correlation, self.share, self.steps)
-        slope = trends.slope(recording, "grows", limits)
-        if slope is not None:
-            yield self._over_depth(slope)
-        norms = trends.gradient_norms(recording)
+        limits = Limits(self.growth, self.least_sites, self.correlation, self.share, self.steps)
+        steady = slope(recording, "grows", limits)
+        if steady is not None:
+            yield self._over_depth(steady)
+        norms = gradient_norms(recording)
         over_time = self._runaway(recording, norms) or self._level(recording, norms)
         if over_time is not None:
             yield over_time
 
-    def _over_depth(self, slope: trends.Slope) -> Finding:
+    def _over_depth(self, slope: Slope) -> Finding:
         (last, low), (first, high) = slope.lowest, slope.highest
         large = slope.rms > low * self.growth
         sites = tuple(site.path for site, chosen in zip(slope.sites, large, strict=True) if chosen)
@@ -128,7 +128,7 @@ class ExplodingGradient(Analyzer):
 
     def _runaway(self, recording: Recording, norms: Floats) -> Finding | None:
         """Growth that ended in NaN or Inf."""
-        end = trends.first_overflow(recording, norms)
+        end = first_overflow(recording, norms)
         if end is None:
             return None
         before = [row for row in np.flatnonzero(np.isfinite(norms)).tolist() if recording.observed[row].index < end]
@@ -177,12 +177,12 @@ class ExplodingGradient(Analyzer):
 
     def _over_time(self, recording: Recording, row: int, **fields: object) -> Finding:
         sites = tuple(site.path for site in recording.sites_of(Kind.PARAMETER_GRADIENT))
-        ratio = trends.update_ratio(recording, row)
+        ratio = update_ratio(recording, row)
         moved = "" if np.isnan(ratio) else f"; this one's median update was {ratio:.1%} of the weights"
         return self.finding(
             step=recording.observed[row].index,
             why="each step overshoots further than the one before" + moved,
-            fix="lower the learning rate, or clip with torch.nn.utils.clip_grad_norm_ before the step",
+            fix=CALM,
             sites=sites,
             scope=f"{len(sites)} parameters" if len(sites) > 1 else "",
             **fields,

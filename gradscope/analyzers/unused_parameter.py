@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gradscope import graphs
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity, summary
+from gradscope.graphs import cut_off, ran, starved
 from gradscope.records import ParameterInfo, Recording
 
 
@@ -63,11 +63,11 @@ class UnusedParameter(Analyzer):
         """At the end of the run, one finding for each of the two reasons."""
         if not recording.complete:
             return
-        hungry = graphs.starved(recording)
-        explained = graphs.cut_off(recording) if hungry else frozenset()
+        hungry = starved(recording)
+        explained = cut_off(recording) if hungry else frozenset()
         unused = [parameter for parameter in hungry if parameter.path not in explained]
         traced = {path for operation in recording.operations for path in operation.parameters}
-        running = graphs.ran(recording) if unused else frozenset()
+        running = ran(recording) if unused else frozenset()
         idle = [parameter for parameter in unused if parameter.module not in running and parameter.path not in traced]
         if idle:
             yield self._idle(recording, idle)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from gradscope import trends
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
 from gradscope.records import Kind, Recording
+from gradscope.trends import Limits, Slope, slope
 
 FLAT = frozenset({"Sigmoid", "LogSigmoid", "Hardsigmoid", "Tanh", "Hardtanh", "Softsign", "Tanhshrink"})
 
@@ -85,26 +85,26 @@ class VanishingGradient(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """At most one finding."""
-        limits = trends.Limits(self.fall, self.least_sites, self.correlation, self.share, self.steps)
-        slope = trends.slope(recording, "falls", limits)
-        if slope is None:
+        limits = Limits(self.fall, self.least_sites, self.correlation, self.share, self.steps)
+        steady = slope(recording, "falls", limits)
+        if steady is None:
             return
-        (first, low), (last, high) = slope.lowest, slope.highest
-        faint = slope.rms < high / self.fall
-        sites = tuple(site.path for site, chosen in zip(slope.sites, faint, strict=True) if chosen)
+        (first, low), (last, high) = steady.lowest, steady.highest
+        faint = steady.rms < high / self.fall
+        sites = tuple(site.path for site, chosen in zip(steady.sites, faint, strict=True) if chosen)
         yield self.finding(
-            step=slope.start,
+            step=steady.start,
             message=f"the gradient shrinks {high / low:.0e}-fold on its way back from {last!r} to {first!r}",
             evidence=f"rms {high:.1e} at {last!r}, {low:.1e} at {first!r}, limit {self.fall:.0e}-fold; "
-            f"steepest: times {slope.gain:.1g} across {slope.steepest!r}",
+            f"steepest: times {steady.gain:.1g} across {steady.steepest!r}",
             why="the first layers get updates far too small to learn from",
-            fix=_fix(slope),
+            fix=_fix(steady),
             sites=sites,
-            scope=f"{len(sites)} of {len(slope.sites)} modules",
+            scope=f"{len(sites)} of {len(steady.sites)} modules",
         )
 
 
-def _fix(slope: trends.Slope) -> str:
-    flat = sorted({site.module_type for site in slope.sites} & FLAT)
+def _fix(steady: Slope) -> str:
+    flat = sorted({site.module_type for site in steady.sites} & FLAT)
     first = f"replace {', '.join(flat)} by ReLU or GELU" if flat else "initialise for the activation (kaiming, xavier)"
     return f"{first}, or add residual connections or normalisation"

@@ -103,11 +103,12 @@ def test_fires_with_a_fix_for_the_kind_of_cut(name: str, word: str) -> None:
 
 
 def test_fires_where_values_leave_the_tensors_and_modules_tell_of_a_cut() -> None:
-    away = Operation(1, "tolist", "", Location("net.py", 9), inputs=(0,), had_graph=True)
-    wrapped = Operation(2, "relu")
-    operations = list(through(away, wrapped))
+    away = replace(DETACH, module="")
+    out = Operation(2, "numpy", "", Location("net.py", 9), inputs=(1,))
+    operations = list(through(away, out, Operation(3, "relu")))
     (finding,) = found(run(operations=operations))
-    assert "tolist after 'encoder' leaves the graph" in finding.message
+    assert "numpy after 'encoder' leaves the graph" in finding.message
+    assert str(finding.location) == "net.py:9"
     reached = {"encoder": 1.0, "head": 1.0}
     assert not found(run(operations=operations, activation_gradient=reached))
 
