@@ -1,7 +1,8 @@
 """The front door: `watch()` puts hooks, engine and reports around an unchanged training loop."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -209,16 +210,23 @@ class Scope:
         if self._logdir is None or not (self._complete or now >= self._written + WRITE_PERIOD):
             return
         self._written = now
-        try:
+        with self._reporting():
             self._writer = self._writer or _tensorboard(self._logdir)
             self._writer.write(recording, self._engine.findings())
-        except OSError as error:
-            self._recorder.lose(f"TensorBoard data under {self._logdir}: {error}")
-            self._logdir = None
 
     def _close_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        with self._reporting():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """A report that cannot be written (a full disk, a blocked folder) is a note, and not tried again."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
+            self._recorder.lose(f"TensorBoard data under {self._logdir}: {error!r}")
+            self._logdir = self._writer = None
 
 
 def _tensorboard(logdir: str | Path) -> "TensorBoardWriter":

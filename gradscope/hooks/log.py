@@ -68,11 +68,16 @@ class StepLog:
         table = _Arrived(arrived)
         return Step(
             self.index,
-            self.end,
+            StepEnd.CLEARED if self._skipped(table) else self.end,
             tuple(_event(event, usage, table) for event, usage in self.events),
             self._stored(table, sites) if self.observed else None,
             self._calls(modules) if self.observed else None,
         )
+
+    def _skipped(self, arrived: "_Arrived") -> bool:
+        """Whether optimizers stepped, and a loss scaler made all of them move nothing."""
+        steps = [usage for event, usage in self.events if event.kind is EventKind.STEP]
+        return bool(steps) and all(_skipped(usage, arrived) for usage in steps)
 
     def _stored(self, arrived: "_Arrived", sites: int) -> Floats:
         rows = np.tile(UNMEASURED, (sites, 1))
@@ -121,13 +126,17 @@ def _merge(rows: Floats, entries: Iterable[Entry], arrived: _Arrived) -> None:
 def _event(event: LoopEvent, usage: Usage, arrived: _Arrived) -> LoopEvent:
     if event.kind is not EventKind.STEP:
         return event
-    checked = arrived.norms(usage.checked)
+    checked = () if _skipped(usage, arrived) else arrived.norms(usage.checked)
     return replace(
         event,
         reused=usage.reused if np.any(arrived.norms(usage.left) != 0) else (),
         cleared=usage.cleared + (usage.perhaps_cleared if _vanished(usage, arrived.norms) else ()),
         non_finite=bool(not np.all(np.isfinite(checked))) if len(checked) else None,
     )
+
+
+def _skipped(usage: Usage, arrived: _Arrived) -> bool:
+    return bool(np.any(arrived.norms(usage.skipped) != 0))
 
 
 def _vanished(usage: Usage, norms: Callable[[Iterable[Ticket]], Floats]) -> bool:

@@ -6,10 +6,12 @@ A step ends with an optimizer step; optimizers that step one after the other end
 optimizer, a manual update ends it. Gradients that were thrown away without a step end it as `CLEARED`.
 """
 
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.parameters import Parameters
@@ -122,7 +124,7 @@ class Loop:
             return
         self._optimizers_seen = True
         self._depth = max(0, self._depth - 1)
-        self._step(owned, type(optimizer).__name__, id(optimizer))
+        self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer))
         if not self._depth:
             self.phase = Phase.STEPPED
             self._listener.boundary(midway=False)
@@ -148,13 +150,13 @@ class Loop:
         self._step(self._states.touched(), "", MANUAL)
         self._finish(StepEnd.MANUAL)
 
-    def _step(self, owned: list[int], name: str, owner: int) -> None:
+    def _step(self, owned: list[int], name: str, owner: int, overflow: Tensor | None = None) -> None:
         with undisturbed():
             if self._recorder.observing:
                 if owner != MANUAL:
                     self._parameters.gradients(owned)
                 self._parameters.after(owned)
-            usage = _joined(self._pending, self._states.after_step(owned, owner))
+            usage = _joined(self._pending, self._states.after_step(owned, owner, overflow))
         event = LoopEvent(EventKind.STEP, user_location(), name, len(owned))
         self._recorder.log.add_event(event, usage)
         self._pending = Usage()
@@ -166,6 +168,16 @@ class Loop:
 
 
 def _joined(before: Usage, after: Usage) -> Usage:
-    return Usage(
-        after.reused, after.left, before.cleared, before.perhaps_cleared, before.applied, before.incoming, after.checked
+    return replace(
+        after,
+        cleared=before.cleared,
+        perhaps_cleared=before.perhaps_cleared,
+        applied=before.applied,
+        incoming=before.incoming,
     )
+
+
+def _overflow(optimizer: torch.optim.Optimizer) -> Tensor | None:
+    """Not zero when a loss scaler tells a fused optimizer to move nothing; None when there is no such scaler."""
+    overflow: Tensor | None = getattr(optimizer, "found_inf", None)
+    return overflow

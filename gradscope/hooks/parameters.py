@@ -55,7 +55,7 @@ class Parameters:
                     self._before[i] = _sample(parameter.detach()).clone()
 
     def gradients(self, indices: Iterable[int]) -> None:
-        """Measure what `.grad` holds now."""
+        """Measure what `.grad` holds now. After a step it is unscaled: fused optimizers write that back, too."""
         for i in indices:
             item = self._registry.parameters[i]
             gradient = item.parameter.grad

@@ -37,7 +37,8 @@ class Usage:
     """How one step used gradients, with the measurements that will confirm or refute it.
 
     `reused` holds when a norm in `left` is not zero. `cleared` is certain; `perhaps_cleared` holds when the
-    norms in `applied` are all zero while those in `incoming` are not. `checked` tells non-finite gradients.
+    norms in `applied` are all zero while those in `incoming` are not. `checked` tells non-finite gradients;
+    `skipped` is not zero when a loss scaler told a fused optimizer to move nothing.
     """
 
     reused: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Usage:
     applied: tuple[Ticket, ...] = ()
     incoming: tuple[Ticket, ...] = ()
     checked: tuple[Ticket, ...] = ()
+    skipped: tuple[Ticket, ...] = ()
 
 
 @dataclass
@@ -110,14 +112,18 @@ class GradientStates:
             incoming=tuple(self._incoming[i] for i in sample),
         )
 
-    def after_step(self, owned: Sequence[int], owner: int) -> Usage:
-        """How a step that has just run used the gradients of the parameters it owns."""
+    def after_step(self, owned: Sequence[int], owner: int, overflow: Tensor | None) -> Usage:
+        """How a step that has just run used the gradients of the parameters it owns.
+
+        `overflow` is not zero when a loss scaler has told the (fused) optimizer to move nothing.
+        """
         dirty = [i for i in owned if self._state[i] is State.DIRTY]
         checked = self._norms(self._sample(owned)).values()
         usage = Usage(
             reused=self._paths(dirty),
             left=tuple(ticket for i, ticket in self._left.items() if i in dirty),
             checked=tuple(checked),
+            skipped=() if overflow is None else (self.readback.norm(overflow),),
         )
         self._consume(owned, owner)
         return usage

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import gradscope
-from gradscope.records import EventKind, LoopEvent, StepEnd
+from gradscope.records import EventKind, Kind, LoopEvent, Statistic, StepEnd
 
 ROUNDS = 4
 
@@ -376,3 +376,24 @@ def test_events_carry_the_users_lines() -> None:
     events = [event for step in watched(plain).recording.steps for event in step.events]
     assert {event.location.function for event in events if event.location} == {"plain"}
     assert all(event.location and event.location.file.endswith("test_loops.py") for event in events)
+
+
+def test_a_fused_optimizer_under_a_loss_scaler() -> None:
+    def loop(net: nn.Module, *, fused: bool) -> gradscope.Scope:
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, fused=fused)
+        scaling = torch.amp.GradScaler("cpu", init_scale=256.0)
+        torch.manual_seed(0)
+        with gradscope.watch(net) as scope:
+            for round_ in range(ROUNDS):
+                optimizer.zero_grad()
+                loss = loss_of(net) * (float("inf") if round_ == 1 else 1.0)
+                scaling.scale(loss).backward()
+                scaling.step(optimizer)
+                scaling.update()
+        return scope
+
+    plain, fused = (loop(model(), fused=fused) for fused in (False, True))
+    assert [step.end for step in fused.recording.steps] == [step.end for step in plain.recording.steps]
+    norms = [scope.recording.values(Kind.PARAMETER_GRADIENT, Statistic.NORM)[0] for scope in (plain, fused)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+    assert fused.findings == plain.findings == ()
