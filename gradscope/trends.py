@@ -1,11 +1,9 @@
-"""How gradients change over depth and over time. Pure functions of a recording, shared by the analyzers.
-
-Over depth, a steady slope is told apart from a single jump; over time, there is one norm for each step.
-"""
+"""How gradients change over depth and over time, steadily or in one jump. Pure functions of a recording."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -45,16 +43,18 @@ class Slope:
     gain: float
 
     @property
-    def lowest(self) -> tuple[str, float]:
-        """Path and magnitude of the smallest."""
-        row = int(self.rms.argmin())
-        return self.sites[row].path, float(self.rms[row])
+    def ends(self) -> tuple[tuple[str, float], tuple[str, float]]:
+        """Path and magnitude of the smallest and of the largest."""
+        low, high = int(self.rms.argmin()), int(self.rms.argmax())
+        return (self.sites[low].path, float(self.rms[low])), (self.sites[high].path, float(self.rms[high]))
 
-    @property
-    def highest(self) -> tuple[str, float]:
-        """Path and magnitude of the largest."""
-        row = int(self.rms.argmax())
-        return self.sites[row].path, float(self.rms[row])
+
+class Growth(NamedTuple):
+    """Where in a row of norms they grew, from `usual` on; `last` is the position of the largest."""
+
+    first: int
+    last: int
+    usual: float
 
 
 def slope(recording: Recording, toward_input: Literal["falls", "grows"], limits: Limits) -> Slope | None:
@@ -92,6 +92,33 @@ def first_overflow(recording: Recording, norms: Floats) -> int | None:
     return min([*seen, *told], default=None)
 
 
+def growth_at_end(norms: Floats, factor: float, window: int) -> Growth | None:
+    """Whether the last norms, `window` at most, grew by `factor` over the median of their first half."""
+    last = norms[-window:]
+    usual = float(np.median(last[: len(last) // 2])) if len(last) > 1 else np.inf
+    grown = np.any(last[-1:] >= factor * usual)
+    return Growth(len(norms) - len(last), len(norms) - 1, usual) if grown else None
+
+
+def steady_growth(norms: Floats, factor: float, window: int, least: int, share: float) -> Growth | None:
+    """The first stretch of rising norms that grew by `factor` in `least` to `window` steps.
+
+    No single step may have more than `share` of the growth (in decades).
+    """
+    if not len(norms) or norms.max() < factor * norms.min():
+        return None
+    decades, begin = np.log10(norms), 0
+    for at in range(1, len(norms)):
+        if norms[at] <= norms[at - 1]:
+            begin = at
+        first = max(begin, at - window)
+        rise = decades[at] - decades[first]
+        steepest = np.diff(decades[first : at + 1]).max(initial=0.0)
+        if at - first >= least and rise >= np.log10(factor) and steepest <= share * rise:
+            return Growth(first, at, float(norms[first]))
+    return None
+
+
 def update_ratio(recording: Recording, row: int) -> float:
     """The median over the parameters of update norm / weight norm in an observed step; NaN if not measured."""
     weights, updates = (_norms_by_path(recording, kind, row) for kind in (Kind.PARAMETER, Kind.UPDATE))
@@ -119,13 +146,9 @@ def _range(row: Floats) -> float:
 
 def _leaves(sites: Sequence[Site]) -> list[int]:
     """Sites of the modules that contain no other: a container repeats what its last child says."""
-    containers = {""} | {site.module[:end] for site in sites for end in _dots(site.module)}
+    containers = {""}.union(*(accumulate(site.module.split(".")[:-1], "{}.{}".format) for site in sites))
     kept = [column for column, site in enumerate(sites) if site.module not in containers]
     return kept or list(range(len(sites)))
-
-
-def _dots(path: str) -> Iterator[int]:
-    return (position for position, letter in enumerate(path) if letter == ".")
 
 
 def _trailing(rows: Sequence[int], curves: Sequence[Floats], limits: Limits) -> Iterator[int]:

@@ -9,7 +9,16 @@ import numpy as np
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
 from gradscope.records import Floats, Kind, Recording
-from gradscope.trends import Limits, Slope, first_overflow, gradient_norms, slope, update_ratio
+from gradscope.trends import (
+    Limits,
+    Slope,
+    first_overflow,
+    gradient_norms,
+    growth_at_end,
+    slope,
+    steady_growth,
+    update_ratio,
+)
 
 CALM = "lower the learning rate, or clip with torch.nn.utils.clip_grad_norm_ before the step"
 
@@ -49,7 +58,7 @@ class ExplodingGradient(Analyzer):
     >>> for found in ExplodingGradient().analyze(recording(steps=6, parameter_gradient=norms)):
     ...     print(found)
     ERROR    exploding-gradient   since step 3   'fc.weight'
-             the gradients grew 6e+04-fold within 5 observed steps, then became NaN or Inf
+             the gradients grew 6e+04-fold from step 0 to step 4, then became NaN or Inf
              measured: gradient norm 6.2e+01 at first, 4.0e+06 in step 4, not finite in step 5 (limit 1e+04-fold)
              why: each step overshoots further than the one before
              fix: lower the learning rate, or clip with torch.nn.utils.clip_grad_norm_ before the step
@@ -106,12 +115,12 @@ class ExplodingGradient(Analyzer):
         if steady is not None:
             yield self._over_depth(steady)
         norms = gradient_norms(recording)
-        over_time = self._runaway(recording, norms) or self._level(recording, norms)
+        over_time = self._growth(recording, norms) or self._level(recording, norms)
         if over_time is not None:
             yield over_time
 
     def _over_depth(self, slope: Slope) -> Finding:
-        (last, low), (first, high) = slope.lowest, slope.highest
+        (last, low), (first, high) = slope.ends
         large = slope.rms > low * self.growth
         sites = tuple(site.path for site, chosen in zip(slope.sites, large, strict=True) if chosen)
         return self.finding(
@@ -126,26 +135,26 @@ class ExplodingGradient(Analyzer):
             cause="depth",
         )
 
-    def _runaway(self, recording: Recording, norms: Floats) -> Finding | None:
-        """Growth that ended in NaN or Inf."""
+    def _growth(self, recording: Recording, norms: Floats) -> Finding | None:
+        """Growth within a few steps: into NaN or Inf, or steadily."""
         end = first_overflow(recording, norms)
-        if end is None:
+        finite = np.flatnonzero(np.isfinite(norms)).tolist()
+        rows = [row for row in finite if end is None or recording.observed[row].index < end]
+        past = norms[rows]
+        broken = growth_at_end(past, self.runaway, self.window) if end is not None else None
+        growth = broken or steady_growth(past, self.runaway, self.window, self.steps, self.share)
+        if growth is None or not (broken or past[growth.last] > self.start * past[: growth.first + 1].max()):
             return None
-        before = [row for row in np.flatnonzero(np.isfinite(norms)).tolist() if recording.observed[row].index < end]
-        rows = before[-self.window :]
-        usual = float(np.median(norms[rows[: len(rows) // 2]])) if rows[1:] else np.inf
-        if not rows or norms[rows[-1]] < self.runaway * usual:
-            return None
-        last = recording.observed[rows[-1]].index
+        first, last = (recording.observed[rows[at]].index for at in (growth.first, growth.last))
         return self._over_time(
             recording,
-            next(row for row in rows if norms[row] > self.level * usual),
-            severity=Severity.ERROR,
-            message=f"the gradients grew {norms[rows[-1]] / usual:.0e}-fold within {len(rows)} observed steps, "
-            "then became NaN or Inf",
-            evidence=f"gradient norm {usual:.1e} at first, {norms[rows[-1]]:.1e} in step {last}, "
-            f"not finite in step {end} (limit {self.runaway:.0e}-fold)",
-            cause="runaway",
+            next((row for row in rows[growth.first :] if norms[row] > self.level * growth.usual), rows[growth.last]),
+            severity=Severity.ERROR if broken else self.severity,
+            message=f"the gradients grew {past[growth.last] / growth.usual:.0e}-fold from step {first} to step {last}"
+            + ", then became NaN or Inf" * bool(broken),
+            evidence=f"gradient norm {growth.usual:.1e} at first, {past[growth.last]:.1e} in step {last}, "
+            + f"not finite in step {end} " * bool(broken)
+            + f"(limit {self.runaway:.0e}-fold)",
         )
 
     def _level(self, recording: Recording, norms: Floats) -> Finding | None:
@@ -164,7 +173,6 @@ class ExplodingGradient(Analyzer):
             message=f"the gradients rose to {past[at] / usual:.0f} times their usual norm and stayed there",
             evidence=f"gradient norm {usual:.1e} (median before), {past[at : at + self.steps].min():.1e} or "
             f"more in {self.steps} observed steps on end (limit {self.level:.0f} times)",
-            cause="level",
         )
 
     def _risen(self, past: Floats, first: int) -> int | None:
@@ -185,5 +193,6 @@ class ExplodingGradient(Analyzer):
             fix=CALM,
             sites=sites,
             scope=f"{len(sites)} parameters" if len(sites) > 1 else "",
+            cause="time",
             **fields,
         )

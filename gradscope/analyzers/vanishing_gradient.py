@@ -89,7 +89,7 @@ class VanishingGradient(Analyzer):
         steady = slope(recording, "falls", limits)
         if steady is None:
             return
-        (first, low), (last, high) = steady.lowest, steady.highest
+        (first, low), (last, high) = steady.ends
         faint = steady.rms < high / self.fall
         sites = tuple(site.path for site, chosen in zip(steady.sites, faint, strict=True) if chosen)
         yield self.finding(

@@ -1,8 +1,9 @@
 """Attaches all hooks, keeps their exceptions away from the user's loop, and leaves nothing behind."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,11 +18,14 @@ from gradscope.hooks import failures
 from gradscope.hooks.cadence import Cadence
 from gradscope.hooks.loop import Loop
 from gradscope.hooks.modules import Modules
-from gradscope.hooks.operations import Trace, can_trace
+from gradscope.hooks.operations import Trace
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.records import Step
+
+# What torch.compile says about any global hook; ours steps aside while torch compiles.
+GLOBAL_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
 
 
 class Attachment:
@@ -47,12 +51,15 @@ class Attachment:
         self._on_steps = on_steps
         self._deliver = deliver
         self._handles: list[Any] = []
+        self._silence: object = None
         self._broken: set[int] = set()
         self._trace: Trace | None = None
         self._trace_wanted = False
 
     def attach(self) -> None:
         """Register the three global hooks."""
+        warnings.filterwarnings("ignore", GLOBAL_HOOKS)
+        self._silence = warnings.filters[0]
         self._handles = [
             register_module_forward_hook(self._after_forward),
             register_optimizer_step_pre_hook(self._before_step),
@@ -64,6 +71,8 @@ class Attachment:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if self._silence in warnings.filters:
+            cast(list[Any], warnings.filters).remove(self._silence)
         self._guarded(self._end)(error)
 
     def trace_next(self) -> None:
@@ -77,6 +86,8 @@ class Attachment:
             self.recorder.failure = failures.describe(
                 error, self._registry, self.recorder.log.index, self._modules.last_module()
             )
+        for path in self._registry.compiled():
+            self.recorder.lose(f"inside {path or 'the model'}: compiled code, of which at most the result is seen")
         self._loop.finish(failed=error is not None)
         self.recorder.collect(wait=True)
 
@@ -136,7 +147,8 @@ class Attachment:
         """The place to start or stop a trace."""
         if self._trace is not None and self._trace.finished():
             self._stop_trace()
-        if self._trace_wanted and self._trace is None and can_trace(self._registry.modules()):
+        compiled = next(self._registry.compiled(), None) is not None if self._trace_wanted else False
+        if self._trace_wanted and self._trace is None and not compiled:  # a function mode makes it recompile
             self._trace = Trace(self._registry)
             self._trace.start(midway=midway)
         self._trace_wanted = False

@@ -60,6 +60,8 @@ class Loop:
         self._depth = 0
         self._pending = Usage()
         self._optimizers_seen = False
+        self._backward_seen = False
+        self._stepped: set[int] = set()
         self._task: int | None = None
         self.phase = Phase.FORWARD
 
@@ -85,7 +87,7 @@ class Loop:
         """The first gradient of a backward arrives."""
         if self.phase is Phase.STEPPED:
             self._finish(StepEnd.OPTIMIZER)
-        self._task, self.phase = task, Phase.BACKWARD
+        self._task, self.phase, self._backward_seen = task, Phase.BACKWARD, True
         self._registry.refresh_if_changed()
         with undisturbed():
             dropped = self._states.backward_begins()
@@ -115,6 +117,8 @@ class Loop:
             return
         self._depth += 1
         with undisturbed():
+            if not self._backward_seen:
+                self._make_up_for_backward(optimizer)
             self._pending = self._states.before_step(owned) if self.phase is Phase.AFTER else Usage()
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
@@ -123,6 +127,7 @@ class Loop:
         if not owned:
             return
         self._optimizers_seen = True
+        self._stepped.add(id(optimizer))
         self._depth = max(0, self._depth - 1)
         self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer))
         if not self._depth:
@@ -138,6 +143,14 @@ class Loop:
         elif self._recorder.log.backwards and not failed:
             manual = self._optimizers_seen is False and self._states.manually_updated()
             self._step_by_hand() if manual else self._finish(StepEnd.OPEN)
+
+    def _make_up_for_backward(self, optimizer: torch.optim.Optimizer) -> None:
+        """No backward was ever seen, as of a model that is compiled as a whole: its steps are all there is."""
+        if id(optimizer) in self._stepped:
+            self._finish(StepEnd.OPTIMIZER)
+        if self._recorder.observing:
+            self._parameters.before()
+        self._states.unseen_backward()
 
     def _close_without_optimizer(self) -> None:
         if not self._optimizers_seen and self._states.manually_updated():
@@ -163,6 +176,7 @@ class Loop:
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
         self._parameters.forget()
+        self._stepped.clear()
         self._recorder.finish_step(end, **options)
         self._listener.step_finished()
 

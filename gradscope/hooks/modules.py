@@ -44,6 +44,7 @@ class Modules:
         self._called: set[int] = set()
         self._outermost: set[int] = set()
         self._last: tuple[ReferenceType[Tensor], int, Entry] | None = None
+        self._last_site = -1
         self._measured: set[int] = set()
         self._fired: set[int] = set()
         self._tokens = 0
@@ -93,7 +94,7 @@ class Modules:
     def _capture(self, row: int, name: str, tensor: Tensor) -> None:
         info = self._registry.executed[row]
         site = self._recorder.site(Kind.ACTIVATION, info.path, info.type, name, tensor)
-        if site is None:
+        if site is None or (self._is_last(tensor) and self._last_site == site):  # compiled code that fell back to eager
             return
         if current_task() == -1 or site not in self._measured:  # a checkpoint's second pass is no second call
             self._measure(site, tensor)
@@ -105,12 +106,17 @@ class Modules:
     def _measure(self, site: int, tensor: Tensor) -> None:
         """Measure an output, unless it is the very tensor that the module before returned (a container's)."""
         self._measured.add(site)
-        if self._last is not None and self._last[0]() is tensor and self._last[1] == tensor._version:
+        self._last_site = site
+        if self._last is not None and self._is_last(tensor):
             self._recorder.repeat(site, self._last[2], tensor)
             return
         with statistics.undisturbed():
             entry = self._recorder.measure(site, tensor)
         self._last = (ref(tensor), tensor._version, entry)
+
+    def _is_last(self, tensor: Tensor) -> bool:
+        """Whether this is the tensor that was measured last, unchanged."""
+        return self._last is not None and self._last[0]() is tensor and self._last[1] == tensor._version
 
     def _await_gradient(self, row: int, site: int, tensor: Tensor) -> None:
         node = _node(tensor)

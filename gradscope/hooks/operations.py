@@ -13,7 +13,7 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
 
@@ -157,14 +157,6 @@ class Trace(TorchFunctionMode):
                     return path
             frame = frame.f_back
         return ""
-
-
-def can_trace(modules: Iterable[nn.Module]) -> bool:
-    """Whether the model may be traced: a function mode would make compiled code recompile."""
-    return not any(
-        isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
-        for module in modules
-    )
 
 
 def _name(func: Any) -> str:

@@ -35,6 +35,8 @@ class Parameters:
         signature = (self._registry.generation, *(len(group["params"]) for group in groups))
         known = self._owned.get(optimizer)
         if known is None or known[0] != signature:
+            self._registry.refresh()  # a new optimizer often comes with a changed model
+            signature = (self._registry.generation, *signature[1:])
             index = self._registry.index
             indices = [index[id(p)] for group in groups for p in group["params"] if id(p) in index]
             known = self._owned[optimizer] = (signature, indices)

@@ -7,10 +7,13 @@ cached beyond a cheap check that it still holds.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
 
 from gradscope.records import ModuleInfo, ParameterInfo
+
+LONGEST_REST = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,9 @@ class Registry:
         self._roots = roots
         self._modules: dict[int, tuple[nn.Module, str]] = {}
         self._rows: dict[str, int] = {}
-        self._foreign: dict[int, nn.Module] = {}
+        self._foreign: dict[int, ReferenceType[nn.Module]] = {}
+        self._useless_walks = 0
+        self._rest = 0
         self.executed: list[ModuleInfo] = []
         self.parameters: list[Watched] = []
         self.index: dict[int, int] = {}
@@ -50,24 +55,21 @@ class Registry:
     def refresh(self) -> None:
         """Walk the model again."""
         self._modules = {id(module): (module, path) for path, module in self._walk()}
-        self._foreign.clear()
-        self.parameters = list(_grouped(self._modules.values()))
-        self.index = {id(item.parameter): i for i, item in enumerate(self.parameters)}
-        self.generation += 1
+        parameters = list(_grouped(self._modules.values()))
+        if [(id(item.parameter), item.path) for item in parameters] != self._identities():
+            self.parameters = parameters
+            self.index = {id(item.parameter): i for i, item in enumerate(parameters)}
+            self.generation += 1
 
     def refresh_if_changed(self) -> None:
-        """Walk again when a parameter was replaced."""
+        """Called once per backward: walk again when a parameter was replaced."""
+        self._rest = max(0, self._rest - 1)
         if not all(item.current for item in self.parameters):
             self.refresh()
 
     def row(self, module: nn.Module) -> int | None:
         """The row of a module of the watched model, made when it first runs; None for a foreign module."""
-        known = self._modules.get(id(module))
-        if known is None and id(module) not in self._foreign:
-            self.refresh()
-            known = self._modules.get(id(module))
-            if known is None:
-                self._foreign[id(module)] = module
+        known = self._modules.get(id(module)) or self._adopted(module)
         if known is None:
             return None
         path = known[1]
@@ -81,10 +83,6 @@ class Registry:
         """The path of a module object, when it belongs to the watched model."""
         known = self._modules.get(id(module))
         return known[1] if known else None
-
-    def modules(self) -> Iterator[nn.Module]:
-        """Every module of the watched model."""
-        return (module for module, _ in self._modules.values())
 
     def infos(self) -> tuple[ParameterInfo, ...]:
         """What has become of each parameter so far."""
@@ -112,6 +110,38 @@ class Registry:
             if item.module == path or (_below(item.module, path) and item.module not in ran):
                 yield item
 
+    def compiled(self) -> Iterator[str]:
+        """Paths of the modules whose forward is compiled."""
+        for module, path in self._modules.values():
+            if _is_compiled_view(module) or module._compiled_call_impl is not None:
+                yield path
+
+    def _adopted(self, module: nn.Module) -> tuple[nn.Module, str] | None:
+        """A module that was not there before: part of the model now, a compiled view of a part, or foreign.
+
+        Programs that make foreign modules all the time (`nn.Softmax()(x)`) are not worth a walk each time, so
+        after each walk in vain the next one has to wait twice as many steps.
+        """
+        inner = module._modules.get("_orig_mod") if _is_compiled_view(module) else None
+        if inner is not None and id(inner) in self._modules:
+            path = self._modules[id(inner)][1]
+            return self._modules.setdefault(id(module), (module, path))
+        seen = self._foreign.get(id(module))
+        if self._rest or (seen is not None and seen() is module):
+            return None
+        self.refresh()
+        if id(module) in self._modules:
+            self._useless_walks = 0
+            return self._modules[id(module)]
+        self._foreign = {key: alive for key, alive in self._foreign.items() if alive() is not None}
+        self._foreign[id(module)] = ref(module)
+        self._useless_walks += 1
+        self._rest = min(LONGEST_REST, 2**self._useless_walks // 4)
+        return None
+
+    def _identities(self) -> list[tuple[int, str]]:
+        return [(id(item.parameter), item.path) for item in self.parameters]
+
     def _walk(self) -> Iterator[tuple[str, nn.Module]]:
         for prefix, root in self._roots.items():
             yield from root.named_modules(prefix=prefix)
@@ -132,6 +162,11 @@ def _grouped(modules: Iterable[tuple[nn.Module, str]]) -> Iterator[Watched]:
 
 def _join(module: str, name: str) -> str:
     return f"{module}.{name}" if module else name
+
+
+def _is_compiled_view(module: nn.Module) -> bool:
+    """Whether this is what torch.compile(module) gives; told by name, since importing its class takes seconds."""
+    return type(module).__module__ == "torch._dynamo.eval_frame"
 
 
 def _below(path: str, ancestor: str) -> bool:

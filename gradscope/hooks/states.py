@@ -58,6 +58,7 @@ class GradientStates:
     registry: Registry
     readback: Readback
     _generation: int = 0
+    _ids: list[int] = field(default_factory=list)
     _state: list[State] = field(default_factory=list)
     _marks: list[Mark] = field(default_factory=list)
     _owner: dict[int, int] = field(default_factory=dict)
@@ -98,6 +99,17 @@ class GradientStates:
         self._incoming = self._norms(sample)
         self._versions = {i: self._parameter(i)._version for i in sample}
         return len(received)
+
+    def unseen_backward(self) -> None:
+        """A step comes without a backward that was seen, as of a model that is compiled as a whole.
+
+        Whose gradient has changed since the last step has received one; whether it was cleared in between
+        cannot be told, so it counts as fresh.
+        """
+        self._follow_registry()
+        self._suspects.clear()
+        self._left = {}
+        self.backward_ends()
 
     def before_step(self, owned: Sequence[int]) -> Usage:
         """How a step that is about to run will use the gradients of the parameters it owns."""
@@ -153,12 +165,15 @@ class GradientStates:
             self.registry.optimizer_steps[self.registry.parameters[i].path] += 1
 
     def _follow_registry(self) -> None:
-        if self._generation != self.registry.generation:
-            self._generation = self.registry.generation
-            number = len(self.registry.parameters)
-            self._state, self._marks = [State.CLEAN] * number, [None] * number
-            for table in (self._owner, self._left, self._incoming, self._versions):
-                table.clear()
+        if self._generation == self.registry.generation:
+            return
+        self._generation = self.registry.generation
+        known = dict(zip(self._ids, zip(self._state, self._marks, strict=True), strict=True))
+        self._ids = [id(item.parameter) for item in self.registry.parameters]
+        self._state = [known.get(key, (State.CLEAN, None))[0] for key in self._ids]
+        self._marks = [known.get(key, (State.CLEAN, None))[1] for key in self._ids]
+        for table in (self._owner, self._left, self._incoming, self._versions):
+            table.clear()
 
     def _parameter(self, i: int) -> Tensor:
         return self.registry.parameters[i].parameter
