@@ -61,6 +61,7 @@ class Loop:
         self._pending = Usage()
         self._optimizers_seen = False
         self._backward_seen = False
+        self._stepped_inside = False
         self._stepped: set[int] = set()
         self._task: int | None = None
         self.phase = Phase.FORWARD
@@ -72,8 +73,7 @@ class Loop:
 
     def forward_begins(self) -> None:
         """A module runs while the loop was not in its forward phase."""
-        if self._task is not None:  # that backward raised, so its end was never announced
-            self.backward_ends()
+        self._end_broken_backward()
         if self.phase is Phase.STEPPED:
             self._finish(StepEnd.OPTIMIZER)
         elif self.phase is Phase.AFTER and not self._depth:
@@ -99,11 +99,13 @@ class Loop:
 
     def backward_ends(self) -> None:
         """The backward is over, and `.grad` is filled."""
-        task, self._task, self.phase = self.task, None, Phase.AFTER
+        task, self._task = self.task, None
+        self.phase = Phase.STEPPED if self._stepped_inside else Phase.AFTER
         log = self._recorder.log
         with undisturbed():
-            if self._states.backward_ends():
+            if self._states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
                 log.tasks.add(task)
+            self._stepped_inside = False
             if log.observed and not self._optimizers_seen:
                 self._parameters.gradients(self._states.touched())
             log.backwards += 1
@@ -116,6 +118,7 @@ class Loop:
         if not owned:
             return
         self._depth += 1
+        self._end_broken_backward()
         with undisturbed():
             if not self._backward_seen:
                 self._make_up_for_backward(optimizer)
@@ -129,8 +132,12 @@ class Loop:
         self._optimizers_seen = True
         self._stepped.add(id(optimizer))
         self._depth = max(0, self._depth - 1)
+        if self._task is not None:  # an optimizer of a few parameters, stepped as soon as they have their gradients
+            self._states.receive(owned)
         self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer))
-        if not self._depth:
+        if self._task is not None:
+            self._stepped_inside = True
+        elif not self._depth:
             self.phase = Phase.STEPPED
             self._listener.boundary(midway=False)
 
@@ -143,6 +150,11 @@ class Loop:
         elif self._recorder.log.backwards and not failed:
             manual = self._optimizers_seen is False and self._states.manually_updated()
             self._step_by_hand() if manual else self._finish(StepEnd.OPEN)
+
+    def _end_broken_backward(self) -> None:
+        """A backward that raised never announced its end."""
+        if self._task is not None and current_task() == -1:
+            self.backward_ends()
 
     def _make_up_for_backward(self, optimizer: torch.optim.Optimizer) -> None:
         """No backward was ever seen, as of a model that is compiled as a whole: its steps are all there is."""

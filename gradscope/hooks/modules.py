@@ -46,7 +46,7 @@ class Modules:
         self._last: tuple[ReferenceType[Tensor], int, Entry] | None = None
         self._last_site = -1
         self._measured: set[int] = set()
-        self._fired: set[int] = set()
+        self._fired: set[tuple[int, int]] = set()
         self._tokens = 0
         self._last_row = -1
         self._guarded = guarded
@@ -112,11 +112,11 @@ class Modules:
             return
         with statistics.undisturbed():
             entry = self._recorder.measure(site, tensor)
-        self._last = (ref(tensor), tensor._version, entry)
+        self._last = (ref(tensor), _version(tensor), entry)
 
     def _is_last(self, tensor: Tensor) -> bool:
         """Whether this is the tensor that was measured last, unchanged."""
-        return self._last is not None and self._last[0]() is tensor and self._last[1] == tensor._version
+        return self._last is not None and self._last[0]() is tensor and self._last[1] == _version(tensor)
 
     def _await_gradient(self, row: int, site: int, tensor: Tensor) -> None:
         node = _node(tensor)
@@ -133,9 +133,10 @@ class Modules:
     def _gradient(self, row: int, site: int, output: int, token: int, fallback: bool, gradients: Gradients) -> None:
         """The gradient of the loss with respect to an output has arrived."""
         self._begin_backward()
-        if fallback and token in self._fired:
+        call = (token, self._loop.task)
+        if fallback and call in self._fired:
             return
-        self._fired.add(token)
+        self._fired.add(call)
         if not self._is_container_of_last(row):
             self._last_row = row
         gradient = gradients[output]
@@ -171,6 +172,11 @@ class Modules:
 def _node(tensor: Tensor) -> Any:
     """The autograd node of an output; for a leaf the one that accumulates into it."""
     return tensor.grad_fn or torch.autograd.graph.get_gradient_edge(tensor).node
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was modified in place; inference tensors do not count that."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _containers(path: str) -> Iterator[str]:

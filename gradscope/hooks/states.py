@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import torch
 from torch import Tensor
 
 from gradscope.hooks import statistics
@@ -66,6 +67,7 @@ class GradientStates:
     _left: dict[int, Ticket] = field(default_factory=dict)
     _incoming: dict[int, Ticket] = field(default_factory=dict)
     _versions: dict[int, int] = field(default_factory=dict)
+    _values: dict[int, Tensor] = field(default_factory=dict)
 
     def backward_begins(self) -> bool:
         """Take notice of what was cleared. True when an earlier backward's gradients were all thrown away."""
@@ -86,19 +88,31 @@ class GradientStates:
         self._left = self._norms(self._sample(self._suspects))
         return dropped > 0 and kept == 0
 
-    def backward_ends(self) -> int:
-        """Take notice of who received a gradient. Returns how many did."""
+    def backward_ends(self, *, by_hand: bool = False) -> int:
+        """Take notice of who received a gradient. Returns how many did.
+
+        `by_hand`, while no optimizer was ever seen: remember a few values, to notice an update through `.data`.
+        """
+        received = self.receive(range(len(self._state)))
+        sample = self._sample(received)
+        self._incoming = self._norms(sample)
+        self._versions = {i: self._parameter(i)._version for i in sample}
+        # Comparing values waits for a device; on the host it does not.
+        hosted = [i for i in sample if by_hand and self._parameter(i).device.type == "cpu"]
+        self._values = {i: self._parameter(i).detach().clone() for i in hosted}
+        return len(received)
+
+    def receive(self, indices: Iterable[int]) -> list[int]:
+        """Take notice of which of these parameters have received a gradient."""
         received = []
-        for i, mark in enumerate(self._current_marks()):
+        for i in indices:
+            mark = self._mark(i)
             if mark is not None and mark != self._marks[i]:
                 received.append(i)
                 self._state[i] = State.DIRTY if i in self._suspects else State.FRESH
             self._marks[i] = mark
         self.registry.contributions.update(self.registry.parameters[i].path for i in received)
-        sample = self._sample(received)
-        self._incoming = self._norms(sample)
-        self._versions = {i: self._parameter(i)._version for i in sample}
-        return len(received)
+        return received
 
     def unseen_backward(self) -> None:
         """A step comes without a backward that was seen, as of a model that is compiled as a whole.
@@ -142,11 +156,10 @@ class GradientStates:
 
     def manually_updated(self) -> bool:
         """Whether parameters were changed since the last backward ended."""
-        current = {id(item.parameter) for item in self.registry.parameters}
-        return any(
-            id(parameter := self._parameter(i)) in current and parameter._version != version
-            for i, version in self._versions.items()
-        )
+        if self._generation != self.registry.generation:
+            return False
+        moved = any(self._parameter(i)._version != version for i, version in self._versions.items())
+        return moved or not all(torch.equal(self._parameter(i), value) for i, value in self._values.items())
 
     def thrown_away(self) -> bool:
         """Whether the gradients of the last backward are gone, although no step used them."""
@@ -172,7 +185,7 @@ class GradientStates:
         self._ids = [id(item.parameter) for item in self.registry.parameters]
         self._state = [known.get(key, (State.CLEAN, None))[0] for key in self._ids]
         self._marks = [known.get(key, (State.CLEAN, None))[1] for key in self._ids]
-        for table in (self._owner, self._left, self._incoming, self._versions):
+        for table in (self._owner, self._left, self._incoming, self._versions, self._values):
             table.clear()
 
     def _parameter(self, i: int) -> Tensor:
