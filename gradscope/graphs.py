@@ -75,10 +75,10 @@ def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> dict[Op
     for parameter in parameters:
         names = {parameter.path, *parameter.aliases}
         users = [operation for operation in operations if names.intersection(operation.parameters)]
-        reached = _derived(users, consumers, within_graph=True)
-        first = min((o for o in reached if o.index in toward_loss and not o.has_graph), key=INDEX, default=None)
+        derived = _derived(users, consumers)
+        first = min((o for o in derived if o.index in toward_loss and not o.has_graph), key=INDEX, default=None)
         if first is None and parameter in cut_by_modules:
-            first = max((o for o in _derived(users, consumers) if o.name in EXITS), key=INDEX, default=None)
+            first = max((o for o in derived if o.name in EXITS), key=INDEX, default=None)
         if first is not None:
             key = stretches.get(first.index, first.index)
             leaders[key] = min(leaders.get(key, first), first, key=INDEX)
@@ -169,17 +169,14 @@ def _consumers(operations: Sequence[Operation]) -> dict[int, list[Operation]]:
     return consumers
 
 
-def _derived(
-    start: Iterable[Operation], consumers: Mapping[int, list[Operation]], *, within_graph: bool = False
-) -> list[Operation]:
-    """These operations and all that are computed from them; `within_graph` goes no further where the graph ends."""
+def _derived(start: Iterable[Operation], consumers: Mapping[int, list[Operation]]) -> list[Operation]:
+    """These operations and all that are computed from them."""
     stack, found = list(start), dict[int, Operation]()
     while stack:
         operation = stack.pop()
         if operation.index not in found:
             found[operation.index] = operation
-            if operation.has_graph or not within_graph:
-                stack.extend(consumers.get(operation.index, ()))
+            stack.extend(consumers.get(operation.index, ()))
     return list(found.values())
 
 

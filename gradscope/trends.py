@@ -174,8 +174,9 @@ def _rises(curve: Floats, limits: Limits) -> bool:
 
 
 def _rank_correlation(values: Floats) -> float:
-    """Spearman's, between position and value."""
-    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    """Spearman's, between position and value; values of one decade count as equal, so that a wiggle is no order."""
+    _, ties, counts = np.unique(np.round(values), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts + 1) / 2)[ties]
     return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1])
 
 

@@ -99,7 +99,8 @@ class Attachment:
             return
         start = perf_counter()
         try:
-            self._modules.forward(row, output)
+            with torch._C.DisableTorchFunction():  # neither the user's modes nor subclasses see what we read
+                self._modules.forward(row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
             self.recorder.lose(f"{self._registry.executed[row].path or '(root)'}: {error!r}")
@@ -124,7 +125,8 @@ class Attachment:
         def guarded(*args: Any) -> None:
             start = perf_counter()
             try:
-                function(*args)
+                with torch._C.DisableTorchFunction():
+                    function(*args)
             except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
                 self.recorder.lose(f"{getattr(function, '__name__', 'a hook')}: {error!r}")
             self.recorder.spent += perf_counter() - start

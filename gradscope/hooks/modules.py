@@ -140,7 +140,7 @@ class Modules:
         if not self._is_container_of_last(row):
             self._last_row = row
         gradient = gradients[output]
-        if gradient is None or statistics.obstacle(gradient) is not None or gradient._is_zerotensor():
+        if gradient is None or statistics.obstacle(gradient) is not None:
             return
         with statistics.undisturbed():
             self._recorder.measure(site, gradient, self._loop.task)

@@ -88,7 +88,7 @@ class Parameters:
         site = self._site(Kind.UPDATE, item, item.parameter)
         after = _sample(parameter)
         if site is not None and after.shape == before.shape:
-            scale = parameter.numel() / before.numel()
+            scale = statistics.flatten(parameter).numel() / before.numel()
             self._recorder.measure_last(site, after - before, scale, shaped_like=parameter)
 
     def _site(self, kind: Kind, item: Watched, tensor: Tensor) -> int | None:

@@ -21,6 +21,8 @@ def obstacle(tensor: Tensor) -> str | None:
     """Why this tensor cannot be measured; None when it can."""
     if type(tensor) not in PLAIN:
         return f"a tensor subclass ({type(tensor).__name__})"
+    if tensor.is_nested:
+        return "a nested tensor"
     if tensor.layout is not torch.strided:
         return f"a tensor of layout {str(tensor.layout).removeprefix('torch.')}"
     if tensor.dtype not in MEASURABLE:
@@ -42,6 +44,8 @@ def cell_dtype(tensor: Tensor) -> torch.dtype:
 
 def flatten(tensor: Tensor) -> Tensor:
     """The elements in one dimension, in memory order; without a copy when the layout is dense."""
+    if tensor._is_zerotensor():  # autograd's zero without memory, as the gradient of sgn
+        return torch.zeros(tensor.numel(), dtype=cell_dtype(tensor), device=tensor.device)
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.is_contiguous():
@@ -86,8 +90,6 @@ def undisturbed() -> Iterator[None]:
             stack.enter_context(torch.no_grad())
         if torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu"):
             stack.enter_context(torch._C._DisableAutocast())
-        if torch._C._len_torch_function_stack():
-            stack.enter_context(torch._C.DisableTorchFunction())
         if torch._C._len_torch_dispatch_stack():
             stack.enter_context(torch.utils._python_dispatch._disable_current_modes())
         yield

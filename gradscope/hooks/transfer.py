@@ -114,6 +114,8 @@ class Readback:
 
 def to_host(tensor: Tensor) -> Tensor:
     """A detached copy of a tensor on the host; from CUDA it arrives later, see `arrival`."""
+    if tensor._is_zerotensor():
+        return torch.zeros(tensor.shape, dtype=tensor.dtype)
     if tensor.device.type != "cuda":
         return tensor.detach().to("cpu", copy=True)
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -134,7 +136,13 @@ def arrival() -> list[torch.cuda.Event]:
 
 
 def stored(measured: Floats, counts: Floats) -> Floats:
-    """Stored statistics (rows, 5) from rows of (sum, norm, min, max) and their element counts."""
+    """Stored statistics (rows, 5) from rows of (sum, norm, min, max) and their element counts.
+
+    The device squares in single precision, which ends at about 1e-19 and 1e19. Beyond, the largest magnitude
+    stands for all elements: an upper bound, instead of a zero or an infinity that nobody computed.
+    """
+    norm, largest = measured[:, 1], np.abs(measured[:, 2:]).max(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = measured[:, 1] ** 2
+        lost = ((norm == 0) | np.isinf(norm)) & np.isfinite(largest) & (largest > 0)
+        squares = np.where(lost, counts * largest**2, norm**2)
     return np.column_stack([counts, measured[:, 0], squares, measured[:, 2:]])

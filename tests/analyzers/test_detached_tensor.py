@@ -38,7 +38,9 @@ def through(*middle: Operation) -> Iterable[Operation]:
     yield Operation(0, "linear", "encoder", parameters=("encoder.weight",), had_graph=True, has_graph=True)
     yield from middle
     last = (middle[-1].index if middle else 0,)
-    yield Operation(90, "linear", "head", inputs=last, parameters=("head.weight",), had_graph=True, has_graph=True)
+    yield Operation(
+        90, "linear", "head", inputs=last if middle else (), parameters=("head.weight",), had_graph=True, has_graph=True
+    )
     yield Operation(91, "mse_loss", inputs=(90,), had_graph=True, has_graph=True, is_loss=True)
 
 
@@ -185,6 +187,11 @@ def test_silent_on_a_head_whose_result_is_not_used() -> None:
     operations = [aside, logged, *list(through())[1:]]
     calls = {"trunk": Call.GRAD} | CALLS
     assert not found(run(operations=operations, calls=calls, activation_gradient={"trunk": 1.0, "head": 1.0}))
+
+
+def test_silent_on_a_first_module_whose_result_stays_unused() -> None:
+    aside = Operation(0, "linear", "encoder", None, (), ("encoder.weight",), True, True)
+    assert not found(run(operations=[aside, *list(through())[1:]]))
 
 
 def test_silent_without_a_trace_when_an_earlier_module_received_a_gradient() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from dataclasses import replace
 from math import inf, nan
 
@@ -36,6 +37,17 @@ def test_fires_on_growth_that_ends_in_a_step_that_was_not_observed() -> None:
     unseen = replace(made, steps=(*made.steps[:4], replace(made.steps[4], stored=None)))
     assert found(unseen)[0].severity is Severity.ERROR
     assert not found(replace(made, steps=made.steps[:4]))
+
+
+def test_fires_on_a_steady_growth_that_kills_the_network_without_nan() -> None:
+    (finding,) = found(over_time(2.6, 80, 9e3, 1e6, 6e8, 6e12, 0.7, 0.7, 0.9))
+    assert (finding.severity, finding.step) == (Severity.WARNING, 2)
+    assert "from step 0 to step 3" in finding.message
+    assert "NaN" not in finding.message
+
+
+def test_fires_on_growth_into_nan_from_below_the_first_steps() -> None:
+    assert found(over_time(50.0, 40.0, *[1e-4] * 12, 1e-2, 1.0, 10.0, nan))[0].severity is Severity.ERROR
 
 
 def test_fires_with_the_size_of_the_update_where_it_was_measured() -> None:
@@ -82,11 +94,17 @@ def test_silent_late_in_a_run_when_gradients_were_as_large_before() -> None:
         pytest.param((1e-9, 1, 1, 1.2, 1.1, nan), id="an odd first batch and a NaN"),
         pytest.param((1, 1, 1, 1, 1, 1, 20, 20, 20), id="a rise of twenty times"),
         pytest.param((0, 0, 0, 0, 0, 0, 1, 1, 1, 1), id="zero losses"),
+        pytest.param((1e-6, 1, 1.1, 1.2, 1.3, 1.4), id="an odd first batch and a slow rise"),
+        pytest.param((1, 1, 1, 1, 200, 4e4, 1, 1), id="a spike that rises in two steps"),
+        pytest.param((1e-5, 1, 1, 3.2, 10, 32, 40, 1), id="an odd first batch and a mild rise"),
+        pytest.param((1, 50, 5, 500, 50, 5e3, 500, 5e4, 0.5), id="two networks that take turns and grow"),
+        pytest.param([1.4**step for step in range(20)] + [800] * 5, id="a slow rise"),
+        pytest.param((1, 1, 1, 1, *[5.0**step for step in range(-9, 2)], 1, 1), id="an instability that calms down"),
         pytest.param((nan,), id="NaN at once"),
         pytest.param((None, None), id="nothing measured"),
     ],
 )
-def test_silent_over_time_on(norms: tuple[float | None, ...]) -> None:
+def test_silent_over_time_on(norms: Iterable[float | None]) -> None:
     assert not found(over_time(*norms))
 
 
@@ -108,3 +126,6 @@ def test_thresholds_are_fields() -> None:
     made = over_time(1, 1, 1, 1, 1, 1, 40, 40, 40)
     assert list(ExplodingGradient(level=20.0).analyze(made))
     assert not list(ExplodingGradient(level=20.0, steps=4).analyze(made))
+    slow = over_time(*[2.0**step for step in range(20)])
+    assert not list(ExplodingGradient(level=1e9).analyze(slow))
+    assert list(ExplodingGradient(level=1e9, window=15).analyze(slow))
