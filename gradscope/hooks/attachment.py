@@ -7,21 +7,23 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils.hooks import RemovableHandle
 
 from gradscope.hooks import failures
 from gradscope.hooks.cadence import Cadence
-from gradscope.hooks.loop import Loop
+from gradscope.hooks.loop import Loop, Phase, current_task
 from gradscope.hooks.modules import Modules
 from gradscope.hooks.operations import Trace
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.statistics import out_of_sight
 from gradscope.records import Step
 
 # What torch.compile says about any global hook; ours steps aside while torch compiles.
@@ -52,9 +54,10 @@ class Attachment:
         self._deliver = deliver
         self._handles: list[Any] = []
         self._silence: object = None
+        self._closed = False
         self._broken: set[int] = set()
         self._trace: Trace | None = None
-        self._trace_wanted = False
+        self._entry: RemovableHandle | None = None
 
     def attach(self) -> None:
         """Register the three global hooks."""
@@ -68,16 +71,20 @@ class Attachment:
 
     def detach(self, error: BaseException | None = None) -> None:
         """Remove every hook, close the open step and read what is still on its way."""
+        self._close_entry()
         for handle in self._handles:
             handle.remove()
         self._handles = []
         if self._silence in warnings.filters:
             cast(list[Any], warnings.filters).remove(self._silence)
         self._guarded(self._end)(error)
+        self._closed = True
 
     def trace_next(self) -> None:
         """Trace the operations of the next whole step."""
-        self._trace_wanted = True
+        compiled = next(self._registry.compiled(), None) is not None  # a function mode would make it recompile
+        if self._trace is None and self._entry is None and not compiled:
+            self._entry = register_module_forward_pre_hook(self._before_forward)
 
     def _end(self, error: BaseException | None) -> None:
         if self._trace is not None:
@@ -99,7 +106,7 @@ class Attachment:
             return
         start = perf_counter()
         try:
-            with torch._C.DisableTorchFunction():  # neither the user's modes nor subclasses see what we read
+            with out_of_sight():
                 self._modules.forward(row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
@@ -108,9 +115,7 @@ class Attachment:
         self._deliver()
 
     def _row(self, module: nn.Module) -> int | None:
-        if torch._C._get_tracing_state() is not None or torch._C._functorch.maybe_current_level() is not None:
-            return None
-        return self._registry.row(module)
+        return None if _transforming() else self._registry.row(module)
 
     def _before_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         self._guarded(self._loop.step_begins)(optimizer)
@@ -123,9 +128,11 @@ class Attachment:
         """The function, timed, and with its exceptions turned into a note."""
 
         def guarded(*args: Any) -> None:
+            if self._closed:
+                return
             start = perf_counter()
             try:
-                with torch._C.DisableTorchFunction():
+                with out_of_sight():
                     function(*args)
             except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
                 self.recorder.lose(f"{getattr(function, '__name__', 'a hook')}: {error!r}")
@@ -140,20 +147,25 @@ class Attachment:
         if arrived:
             self._on_steps(arrived)
 
-    def backward_ended(self) -> None:
-        """`.grad` is filled."""
-        if self._trace is not None:
-            self._trace.backward_ended()
-
-    def boundary(self, *, midway: bool) -> None:
-        """The place to start or stop a trace."""
+    def boundary(self) -> None:
+        """The place to stop a trace."""
         if self._trace is not None and self._trace.finished():
             self._stop_trace()
-        compiled = next(self._registry.compiled(), None) is not None if self._trace_wanted else False
-        if self._trace_wanted and self._trace is None and not compiled:  # a function mode makes it recompile
+
+    def _before_forward(self, module: nn.Module, _args: Any) -> None:
+        """Only while a trace is wanted: it starts where the step's first forward in training does."""
+        if torch.compiler.is_compiling() or current_task() != -1:
+            return
+        between_steps = self._loop.phase is not Phase.FORWARD
+        if between_steps and module.training and self._registry.module_path(module) is not None:
+            self._close_entry()
             self._trace = Trace(self._registry)
-            self._trace.start(midway=midway)
-        self._trace_wanted = False
+            self._trace.start()
+
+    def _close_entry(self) -> None:
+        if self._entry is not None:
+            self._entry.remove()
+            self._entry = None
 
     def _stop_trace(self) -> None:
         trace, self._trace = self._trace, None
@@ -161,3 +173,16 @@ class Attachment:
             self.recorder.operations = trace.stop()
             if trace.lost:
                 self.recorder.lose(trace.lost)
+
+
+def _transforming() -> bool:
+    """Whether torch transforms or exports the model rather than run it: tracing, functorch, dual numbers, fakes."""
+    return (
+        torch._C._get_tracing_state() is not None
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or (
+            torch._C._len_torch_dispatch_stack() > 0
+            and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+        )
+    )

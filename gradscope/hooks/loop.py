@@ -29,6 +29,7 @@ current_task = torch._C._current_graph_task_id
 class Phase(Enum):
     """What the loop is doing."""
 
+    START = "start"
     FORWARD = "forward"
     BACKWARD = "backward"
     AFTER = "after"
@@ -41,11 +42,8 @@ class Listener(Protocol):
     def step_finished(self) -> None:
         """A step was closed."""
 
-    def backward_ended(self) -> None:
-        """`.grad` is filled."""
-
-    def boundary(self, *, midway: bool) -> None:
-        """A step may have ended: the optimizer has stepped or, `midway`, the next forward has begun."""
+    def boundary(self) -> None:
+        """A step may have ended: the optimizer has stepped or, without one, the next forward has begun."""
 
 
 class Loop:
@@ -64,7 +62,7 @@ class Loop:
         self._stepped_inside = False
         self._stepped: set[int] = set()
         self._task: int | None = None
-        self.phase = Phase.FORWARD
+        self.phase = Phase.START
 
     @property
     def task(self) -> int:
@@ -81,7 +79,7 @@ class Loop:
         self._recorder.log.mark = len(self._recorder.log.entries)
         self.phase = Phase.FORWARD
         if not self._optimizers_seen:
-            self._listener.boundary(midway=True)
+            self._listener.boundary()
 
     def backward_begins(self, task: int) -> None:
         """The first gradient of a backward arrives."""
@@ -110,7 +108,6 @@ class Loop:
                 self._parameters.gradients(self._states.touched())
             log.backwards += 1
             self._recorder.flush()
-        self._listener.backward_ended()
 
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer is about to step; a closure of the user's may run inside it."""
@@ -139,7 +136,7 @@ class Loop:
             self._stepped_inside = True
         elif not self._depth:
             self.phase = Phase.STEPPED
-            self._listener.boundary(midway=False)
+            self._listener.boundary()
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""

@@ -10,6 +10,7 @@ from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from gradscope.hooks import statistics
 from gradscope.hooks.graph import SourceMap
@@ -46,6 +47,7 @@ class Modules:
         self._last: tuple[ReferenceType[Tensor], int, Entry] | None = None
         self._last_site = -1
         self._measured: set[int] = set()
+        self._of_leaves: list[RemovableHandle] = []
         self._fired: set[tuple[int, int]] = set()
         self._tokens = 0
         self._last_row = -1
@@ -69,6 +71,8 @@ class Modules:
         """A step is over: let go of everything that belongs to its graph."""
         self._learn_outermost()
         self._graph.forget()
+        while self._of_leaves:
+            self._of_leaves.pop().remove()
         self._fired.clear()
         self._measured.clear()
         self._last = None
@@ -122,7 +126,11 @@ class Modules:
         node = _node(tensor)
         self._graph.add(row, node)
         self._tokens += 1
-        node.register_prehook(self._guarded(partial(self._gradient, row, site, tensor.output_nr, self._tokens, False)))
+        handle = node.register_prehook(
+            self._guarded(partial(self._gradient, row, site, tensor.output_nr, self._tokens, False))
+        )
+        if tensor.grad_fn is None:  # the node of a leaf may outlive the step
+            self._of_leaves.append(handle)
         base = tensor._base if tensor._is_view() else None
         if base is not None and base.grad_fn is not None and base.numel() == tensor.numel():
             # A view that is modified in place gets a new node, and the hook above never fires; the base's does.

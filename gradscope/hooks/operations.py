@@ -40,17 +40,14 @@ class Trace(TorchFunctionMode):
         self._exported: dict[int, int] = {}
         self._operations: list[Operation] = []
         self._boundaries = 0
-        self._midway = False
         self.saw_loss = False
         self.lost = ""
 
-    def start(self, *, midway: bool) -> None:
+    def start(self) -> None:
         """Put the trace at the bottom of the mode stack, above a default device, which insists on that place.
 
-        Not from within a backward: autograd would take it off again. `midway`, when a forward is under way:
-        what is recorded until that step's backward ends is then thrown away.
+        Not from within a backward: autograd would take it off again.
         """
-        self._midway = midway
         above = _popped(lambda mode: isinstance(mode, DeviceContext))
         _push_mode(self)
         _pushed(above)
@@ -64,17 +61,10 @@ class Trace(TorchFunctionMode):
         self._made.clear()
         return tuple(self._operations) if self.saw_loss and not self.lost else ()
 
-    def backward_ended(self) -> None:
-        """A backward has ended: a trace that began midway begins anew."""
-        if self._midway:
-            self._midway = self.saw_loss = False
-            self._made.clear()
-            self._operations.clear()
-
     def finished(self) -> bool:
         """Asked where a step may have ended: whether a whole one was seen, or none is to be expected."""
         self._boundaries += 1
-        return (self.saw_loss and not self._midway) or bool(self.lost) or self._boundaries >= PATIENCE
+        return self.saw_loss or bool(self.lost) or self._boundaries >= PATIENCE
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -26,4 +26,4 @@ def _items(output: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(output, tuple | list):
         yield from ((str(index), value) for index, value in enumerate(output))
     elif is_dataclass(output) and not isinstance(output, type):
-        yield from ((item.name, getattr(output, item.name)) for item in fields(output))
+        yield from ((item.name, getattr(output, item.name, None)) for item in fields(output))

@@ -31,7 +31,7 @@ class Watched:
     @property
     def current(self) -> bool:
         """Whether the module still holds this very parameter."""
-        return self.holder.get(self.name) is self.parameter
+        return self.name in self.holder and self.holder[self.name] is self.parameter
 
 
 class Registry:

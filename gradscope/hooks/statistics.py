@@ -4,7 +4,7 @@ Nothing here waits for a device, draws a random number, or touches a gradient: f
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -84,12 +84,20 @@ def _wide(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Run our own arithmetic out of sight: no graph, no autocast, no mode of the user's sees it."""
+    """Run our own arithmetic without a graph and without autocast."""
     with ExitStack() as stack:
         if torch.is_grad_enabled():
             stack.enter_context(torch.no_grad())
         if torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu"):
             stack.enter_context(torch._C._DisableAutocast())
-        if torch._C._len_torch_dispatch_stack():
-            stack.enter_context(torch.utils._python_dispatch._disable_current_modes())
         yield
+
+
+def out_of_sight() -> AbstractContextManager[object]:
+    """What every hook of ours runs in: the user's subclasses and modes see nothing of what it reads or computes."""
+    if not torch._C._len_torch_dispatch_stack():
+        return torch._C.DisableTorchFunction()
+    stack = ExitStack()
+    stack.enter_context(torch._C.DisableTorchFunction())
+    stack.enter_context(torch.utils._python_dispatch._disable_current_modes())
+    return stack
