@@ -1,7 +1,11 @@
 """Runs analyzers over recordings as they grow, and makes one finding of one cause."""
 
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import islice
+from threading import Thread
+from typing import TypeAlias
 
 from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
@@ -9,6 +13,11 @@ from gradscope.records import Kind, Recording, Step
 
 FIRST = 20
 PERIOD = 1.0
+MOST_RESULTS = 1000
+PATIENCE = 10.0
+OUR_ANALYZERS = "gradscope.analyzers."
+
+Results: TypeAlias = tuple[Finding | Request, ...]
 
 
 @dataclass
@@ -55,7 +64,7 @@ class Engine:
             if cause is not finding:
                 key = (cause.analyzer, cause.cause)
                 causes[key] = causes[key].followed_by(finding)
-        return tuple(causes.values())
+        return tuple(sorted(causes.values(), key=_importance))
 
     def unjudged(self, recording: Recording) -> tuple[str, ...]:
         """Which analyzers could not judge, and why: that is not a pass."""
@@ -77,14 +86,15 @@ class Engine:
     def _judged(self, analyzer: Analyzer, recording: Recording) -> Iterable[Finding | Request]:
         if analyzer.name in self._failed:
             return ()
+        ours = type(analyzer).__module__.startswith(OUR_ANALYZERS)
         try:
-            return tuple(analyzer.analyze(recording))
+            return _results(analyzer, recording) if ours else _bounded(analyzer, recording)
         except Exception as error:  # noqa: BLE001  an analyzer's break must not stop the user's training
             self._failed[analyzer.name] = f"{analyzer.name} failed: {error!r}"
             return ()
 
     def _ordered(self) -> list[Finding]:
-        return sorted(self._found.values(), key=lambda f: (f.severity.rank, f.step))
+        return sorted(self._found.values(), key=_importance)
 
     def _causes(self) -> list[Finding]:
         return [finding for finding in self._ordered() if self._cause_of(finding) is finding]
@@ -100,6 +110,34 @@ class Engine:
         explaining = {analyzer.name for analyzer in self.analyzers if effect.analyzer in analyzer.explains}
         earlier = [f for f in self._ordered() if f.analyzer in explaining and _reaches(f, effect)]
         return min(earlier, key=lambda f: f.step, default=None)
+
+
+def _results(analyzer: Analyzer, recording: Recording) -> Results:
+    results = tuple(islice(analyzer.analyze(recording), MOST_RESULTS + 1))
+    if len(results) > MOST_RESULTS:
+        raise RuntimeError("it yields without end")
+    return results
+
+
+def _bounded(analyzer: Analyzer, recording: Recording) -> Results:
+    """The results of another package's analyzer; if it does not come back, it is left behind in its thread."""
+    future: Future[Results] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_results(analyzer, recording))
+        except BaseException as error:  # noqa: BLE001  raised again where the result is awaited
+            future.set_exception(error)
+
+    Thread(target=work, name=f"gradscope {analyzer.name}", daemon=True).start()
+    try:
+        return future.result(PATIENCE)
+    except TimeoutError:
+        raise TimeoutError(f"no result after {PATIENCE:g} seconds") from None
+
+
+def _importance(finding: Finding) -> tuple[int, int]:
+    return finding.severity.rank, finding.step
 
 
 def _reaches(cause: Finding, effect: Finding) -> bool:

@@ -76,9 +76,10 @@ class Finding:
         return self.scope or summary(tuple(repr(site) for site in self.sites))
 
     def followed_by(self, other: "Finding") -> "Finding":
-        """This finding with another one folded in as its consequence."""
+        """This finding with another one folded in as its consequence; it is then at least as severe."""
         text = f"{other.analyzer} at step {other.step}: {other.message}"
-        return replace(self, consequences=(*self.consequences, text))
+        severity = min(self.severity, other.severity, key=lambda severity: severity.rank)
+        return replace(self, severity=severity, consequences=(*self.consequences, text))
 
     def lines(self) -> Iterator[Line]:
         """The block that a report shows, line by line."""

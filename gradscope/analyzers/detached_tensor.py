@@ -126,7 +126,9 @@ class DetachedTensor(Analyzer):
             message = f"the graph is cut between {place.above!r} and {below!r}: {_number(victims)} no gradient"
             evidence = f"gradients arrived at {below!r} and not at the modules that ran before it"
             fix = f"look there for detach(), .data, .item(), numpy() or torch.tensor(), {FREEZE}"
-            yield self._found(recording, victims, message, evidence, fix=fix, cause="gap")
+            # Without a trace, a first branch that nobody uses looks the same: sure enough for a warning only.
+            options = {"fix": fix, "cause": "gap", "severity": Severity.WARNING}
+            yield self._found(recording, victims, message, evidence, **options)
 
     def _no_graph(self, recording: Recording, failure: Failure) -> Finding:
         sites = recording.sites_of(Kind.ACTIVATION_GRADIENT)

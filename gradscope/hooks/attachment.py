@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from threading import RLock
 from time import perf_counter
 from typing import Any, cast
 
@@ -55,6 +56,7 @@ class Attachment:
         self._handles: list[Any] = []
         self._silence: object = None
         self._closed = False
+        self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
         self._trace: Trace | None = None
         self._entry: RemovableHandle | None = None
@@ -106,7 +108,7 @@ class Attachment:
             return
         start = perf_counter()
         try:
-            with out_of_sight():
+            with self._lock, out_of_sight():
                 self._modules.forward(row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
@@ -115,7 +117,10 @@ class Attachment:
         self._deliver()
 
     def _row(self, module: nn.Module) -> int | None:
-        return None if _transforming() else self._registry.row(module)
+        if _transforming():
+            return None
+        with self._lock:
+            return self._registry.row(module)
 
     def _before_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         self._guarded(self._loop.step_begins)(optimizer)
@@ -132,7 +137,7 @@ class Attachment:
                 return
             start = perf_counter()
             try:
-                with out_of_sight():
+                with self._lock, out_of_sight():
                     function(*args)
             except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
                 self.recorder.lose(f"{getattr(function, '__name__', 'a hook')}: {error!r}")

@@ -72,6 +72,7 @@ def test_fires_beside_containers_that_repeat_their_last_child() -> None:
         ),
         ("an auxiliary loss of tiny weight", falling(0.8) | {f"aux{i}": 1e-8 for i in range(3)}),
         ("a wave", {f"fc{i}": 10.0**y for i, y in enumerate([3, 1.5, 0, 1.5, 3, 4.5, 6, 4.5, 3, 1.5])}),
+        ("a jump between two slopes", {f"fc{i}": 10.0**y for i, y in enumerate([-12, -10.8, -9.6, -2.4, -1.2, 0])}),
         ("a recurrent network", {"rnn": 1e-9, "head": 1.0}),
         ("nothing but zeros", dict.fromkeys("abcdef", 0.0)),
         ("nothing", {}),
