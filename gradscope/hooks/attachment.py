@@ -8,15 +8,12 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gradscope.hooks import failures
+from gradscope.hooks.broadcast import subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
 from gradscope.hooks.loop import Loop, Phase, current_task
 from gradscope.hooks.modules import Modules
@@ -53,30 +50,24 @@ class Attachment:
         self._modules = Modules(self._registry, self.recorder, self._loop, self._parameters, self._guarded)
         self._on_steps = on_steps
         self._deliver = deliver
-        self._handles: list[Any] = []
         self._silence: object = None
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
         self._trace: Trace | None = None
+        self._trace_over = False
         self._entry: RemovableHandle | None = None
 
     def attach(self) -> None:
-        """Register the three global hooks."""
+        """Begin to listen."""
         warnings.filterwarnings("ignore", GLOBAL_HOOKS)
         self._silence = warnings.filters[0]
-        self._handles = [
-            register_module_forward_hook(self._after_forward),
-            register_optimizer_step_pre_hook(self._before_step),
-            register_optimizer_step_post_hook(self._after_step),
-        ]
+        subscribe(self)
 
     def detach(self, error: BaseException | None = None) -> None:
-        """Remove every hook, close the open step and read what is still on its way."""
+        """Stop listening, close the open step and read what is still on its way."""
         self._close_entry()
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        unsubscribe(self)
         if self._silence in warnings.filters:
             cast(list[Any], warnings.filters).remove(self._silence)
         self._guarded(self._end)(error)
@@ -100,15 +91,15 @@ class Attachment:
         self._loop.finish(failed=error is not None)
         self.recorder.collect(wait=True)
 
-    def _after_forward(self, module: nn.Module, _args: Any, output: Any) -> None:
-        if torch.compiler.is_compiling():
-            return
+    def after_forward(self, module: nn.Module, output: Any) -> None:
+        """A module has returned, of the watched model or of any other."""
         row = self._row(module)
         if row is None or row in self._broken:
             return
         start = perf_counter()
         try:
             with self._lock, out_of_sight():
+                self._stop_trace_if_over()
                 self._modules.forward(row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
@@ -122,10 +113,12 @@ class Attachment:
         with self._lock:
             return self._registry.row(module)
 
-    def _before_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def before_step(self, optimizer: Optimizer) -> None:
+        """An optimizer is about to step, of the watched model or of any other."""
         self._guarded(self._loop.step_begins)(optimizer)
 
-    def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def after_step(self, optimizer: Optimizer) -> None:
+        """An optimizer has stepped."""
         self._guarded(self._loop.step_ends)(optimizer)
         self._deliver()
 
@@ -154,8 +147,8 @@ class Attachment:
 
     def boundary(self) -> None:
         """The place to stop a trace."""
-        if self._trace is not None and self._trace.finished():
-            self._stop_trace()
+        self._trace_over = self._trace is not None and self._trace.finished()
+        self._stop_trace_if_over()
 
     def _before_forward(self, module: nn.Module, _args: Any) -> None:
         """Only while a trace is wanted: it starts where the step's first forward in training does."""
@@ -172,8 +165,12 @@ class Attachment:
             self._entry.remove()
             self._entry = None
 
+    def _stop_trace_if_over(self) -> None:
+        if self._trace_over and self._trace is not None and self._trace.can_stop():
+            self._stop_trace()
+
     def _stop_trace(self) -> None:
-        trace, self._trace = self._trace, None
+        trace, self._trace, self._trace_over = self._trace, None, False
         if trace is not None:
             self.recorder.operations = trace.stop()
             if trace.lost:

@@ -106,7 +106,11 @@ class _Arrived:
         return np.array([self._sendings[t.sending][t.cells][t.row] for t in tickets]).reshape(-1, 4)
 
     def norms(self, tickets: Iterable[Ticket]) -> Floats:
-        return self.rows([ticket for ticket in tickets if ticket.sending in self._sendings])[:, 1]
+        return self.known(tickets)[:, 1]
+
+    def known(self, tickets: Iterable[Ticket]) -> Floats:
+        """Rows of the tickets that belong to this step."""
+        return self.rows([ticket for ticket in tickets if ticket.sending in self._sendings])
 
 
 def _merge(rows: Floats, entries: Iterable[Entry], arrived: _Arrived) -> None:
@@ -126,12 +130,12 @@ def _merge(rows: Floats, entries: Iterable[Entry], arrived: _Arrived) -> None:
 def _event(event: LoopEvent, usage: Usage, arrived: _Arrived) -> LoopEvent:
     if event.kind is not EventKind.STEP:
         return event
-    checked = () if _skipped(usage, arrived) else arrived.norms(usage.checked)
+    extremes = arrived.known(() if _skipped(usage, arrived) else usage.checked)[:, 2:]
     return replace(
         event,
         reused=usage.reused if np.any(arrived.norms(usage.left) != 0) else (),
         cleared=usage.cleared + (usage.perhaps_cleared if _vanished(usage, arrived.norms) else ()),
-        non_finite=bool(not np.all(np.isfinite(checked))) if len(checked) else None,
+        non_finite=bool(not np.all(np.isfinite(extremes))) if len(extremes) else None,
     )
 
 

@@ -71,7 +71,7 @@ class Modules:
         """A step is over: let go of everything that belongs to its graph."""
         self._learn_outermost()
         self._graph.forget()
-        while self._of_leaves:
+        while self._of_leaves and self._loop.task == -1:  # in a backward they are those of the step that goes on
             self._of_leaves.pop().remove()
         self._fired.clear()
         self._measured.clear()

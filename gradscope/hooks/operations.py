@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
 from types import FrameType
 from typing import Any
 from weakref import ReferenceType, ref
@@ -40,6 +41,7 @@ class Trace(TorchFunctionMode):
         self._exported: dict[int, int] = {}
         self._operations: list[Operation] = []
         self._boundaries = 0
+        self._thread = 0
         self.saw_loss = False
         self.lost = ""
 
@@ -48,6 +50,7 @@ class Trace(TorchFunctionMode):
 
         Not from within a backward: autograd would take it off again.
         """
+        self._thread = get_ident()
         above = _popped(lambda mode: isinstance(mode, DeviceContext))
         _push_mode(self)
         _pushed(above)
@@ -61,6 +64,10 @@ class Trace(TorchFunctionMode):
         self._made.clear()
         return tuple(self._operations) if self.saw_loss and not self.lost else ()
 
+    def can_stop(self) -> bool:
+        """Whether this is the thread it was started in: every thread has a mode stack of its own."""
+        return get_ident() == self._thread
+
     def finished(self) -> bool:
         """Asked where a step may have ended: whether a whole one was seen, or none is to be expected."""
         self._boundaries += 1
@@ -72,9 +79,11 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.lost or sys._getframe(1).f_code.co_filename.startswith(_UNSEEN):
             return func(*args, **kwargs)
-        before = self._before(func, args, kwargs)
+        with torch._C.DisableTorchFunction():
+            before = self._before(func, args, kwargs)
         result = func(*args, **kwargs)
-        self._after(func, args, before, result)
+        with torch._C.DisableTorchFunction():
+            self._after(func, args, before, result)
         return result
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> list[tuple[Tensor, bool]]:

@@ -7,7 +7,7 @@ small gradients of each optimizer are looked at, and the answer is read when it 
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -144,7 +144,7 @@ class GradientStates:
         `overflow` is not zero when a loss scaler has told the (fused) optimizer to move nothing.
         """
         dirty = [i for i in owned if self._state[i] is State.DIRTY]
-        checked = self._norms(self._sample(owned)).values()
+        checked = self._measured(self._sample(owned), self.readback.measure).values()
         usage = Usage(
             reused=self._paths(dirty),
             left=tuple(ticket for i, ticket in self._left.items() if i in dirty),
@@ -213,9 +213,12 @@ class GradientStates:
         return chosen
 
     def _norms(self, indices: Iterable[int]) -> dict[int, Ticket]:
+        return self._measured(indices, self.readback.norm)
+
+    def _measured(self, indices: Iterable[int], measure: Callable[[Tensor], Ticket]) -> dict[int, Ticket]:
         gradients = {i: self._parameter(i).grad for i in indices}
         return {
-            i: self.readback.norm(gradient.detach())
+            i: measure(gradient.detach())
             for i, gradient in gradients.items()
             if gradient is not None and statistics.obstacle(gradient) is None
         }

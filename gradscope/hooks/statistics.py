@@ -14,6 +14,8 @@ HALF = (torch.float16, torch.bfloat16)
 WIDE = (torch.float64, torch.complex128)
 MEASURABLE = (torch.float32, torch.complex64, *HALF, *WIDE)
 
+ROW = 1 << 15
+
 Cells = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -67,13 +69,24 @@ def write(tensor: Tensor, cells: Cells) -> None:
     flat = _wide(tensor)
     total, norm, low, high = cells
     torch.sum(flat, 0, out=total)
-    torch.linalg.vector_norm(flat, out=norm)
+    _norm(flat, norm)
     torch.aminmax(flat, out=(low, high))
 
 
 def write_norm(tensor: Tensor, cells: Cells) -> None:
     """Write only the L2 norm."""
-    torch.linalg.vector_norm(_wide(tensor), out=cells[1])
+    _norm(_wide(tensor), cells[1])
+
+
+def _norm(flat: Tensor, out: Tensor) -> None:
+    """The L2 norm. On the CPU torch adds up squares one after the other, so large tensors are taken in rows."""
+    if flat.numel() < 2 * ROW or flat.device.type != "cpu":
+        torch.linalg.vector_norm(flat, out=out)
+        return
+    whole = flat.numel() // ROW * ROW
+    rows = torch.linalg.vector_norm(flat[:whole].view(-1, ROW), dim=1)
+    rest = torch.linalg.vector_norm(flat[whole:]).view(1)
+    torch.linalg.vector_norm(torch.cat([rows, rest]), out=out)
 
 
 def _wide(tensor: Tensor) -> Tensor:
