@@ -48,6 +48,7 @@ class Modules:
         self._last_site = -1
         self._measured: set[int] = set()
         self._of_leaves: list[RemovableHandle] = []
+        self._of_this_forward = 0
         self._fired: set[tuple[int, int]] = set()
         self._tokens = 0
         self._last_row = -1
@@ -58,6 +59,7 @@ class Modules:
         grad = torch.is_grad_enabled()
         if grad and self._loop.phase is not Phase.FORWARD and current_task() == -1:
             self._loop.forward_begins()
+            self._of_this_forward = len(self._of_leaves)
         if self._recorder.observing:
             self._observe(row, output, grad)
         elif grad and row in self._outermost:
@@ -71,8 +73,10 @@ class Modules:
         """A step is over: let go of everything that belongs to its graph."""
         self._learn_outermost()
         self._graph.forget()
-        while self._of_leaves and self._loop.task == -1:  # in a backward they are those of the step that goes on
-            self._of_leaves.pop().remove()
+        over = len(self._of_leaves) if self._loop.task == -1 else self._of_this_forward
+        for handle in self._of_leaves[:over]:  # within a backward, its own forward goes on to the next step
+            handle.remove()
+        del self._of_leaves[:over]
         self._fired.clear()
         self._measured.clear()
         self._last = None
