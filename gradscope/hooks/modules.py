@@ -47,8 +47,7 @@ class Modules:
         self._last: tuple[ReferenceType[Tensor], int, Entry] | None = None
         self._last_site = -1
         self._measured: set[int] = set()
-        self._of_leaves: list[RemovableHandle] = []
-        self._of_this_forward = 0
+        self._leaves: dict[tuple[Any, int], RemovableHandle] = {}
         self._fired: set[tuple[int, int]] = set()
         self._tokens = 0
         self._last_row = -1
@@ -59,7 +58,6 @@ class Modules:
         grad = torch.is_grad_enabled()
         if grad and self._loop.phase is not Phase.FORWARD and current_task() == -1:
             self._loop.forward_begins()
-            self._of_this_forward = len(self._of_leaves)
         if self._recorder.observing:
             self._observe(row, output, grad)
         elif grad and row in self._outermost:
@@ -73,10 +71,10 @@ class Modules:
         """A step is over: let go of everything that belongs to its graph."""
         self._learn_outermost()
         self._graph.forget()
-        over = len(self._of_leaves) if self._loop.task == -1 else self._of_this_forward
-        for handle in self._of_leaves[:over]:  # within a backward, its own forward goes on to the next step
-            handle.remove()
-        del self._of_leaves[:over]
+        if self._loop.task == -1:  # else the forward of the backward that runs goes on to the next step
+            for handle in self._leaves.values():
+                handle.remove()
+            self._leaves.clear()
         self._fired.clear()
         self._measured.clear()
         self._last = None
@@ -130,23 +128,27 @@ class Modules:
         node = _node(tensor)
         self._graph.add(row, node)
         self._tokens += 1
-        handle = node.register_prehook(
-            self._guarded(partial(self._gradient, row, site, tensor.output_nr, self._tokens, False))
-        )
-        if tensor.grad_fn is None:  # the node of a leaf may outlive the step
-            self._of_leaves.append(handle)
+        if tensor.grad_fn is not None:
+            node.register_prehook(self._hook(row, site, tensor.output_nr))
+        elif (node, site) not in self._leaves:  # a leaf's node may outlive the step, and serve several forwards
+            self._leaves[node, site] = node.register_prehook(self._hook(row, site, tensor.output_nr))
         base = tensor._base if tensor._is_view() else None
         if base is not None and base.grad_fn is not None and base.numel() == tensor.numel():
-            # A view that is modified in place gets a new node, and the hook above never fires; the base's does.
-            base.grad_fn.register_prehook(
-                self._guarded(partial(self._gradient, row, site, base.output_nr, self._tokens, True))
-            )
+            base.grad_fn.register_prehook(self._hook(row, site, base.output_nr, _Unmodified(tensor)))
 
-    def _gradient(self, row: int, site: int, output: int, token: int, fallback: bool, gradients: Gradients) -> None:
-        """The gradient of the loss with respect to an output has arrived."""
+    def _hook(self, row: int, site: int, output: int, view: "_Unmodified | None" = None) -> Callable[..., None]:
+        return self._guarded(partial(self._gradient, row, site, output, self._tokens, view))
+
+    def _gradient(
+        self, row: int, site: int, output: int, token: int, view: "_Unmodified | None", gradients: Gradients
+    ) -> None:
+        """The gradient of the loss with respect to an output has arrived; with `view`, that of the output's base.
+
+        A view that is modified in place gets a new node, and its own hook never fires; the base's does.
+        """
         self._begin_backward()
         call = (token, self._loop.task)
-        if fallback and call in self._fired:
+        if view is not None and (call in self._fired or view.still()):
             return
         self._fired.add(call)
         if not self._is_container_of_last(row):
@@ -179,6 +181,18 @@ class Modules:
             ended = self._guarded(self._loop.backward_ends)
             # Queued from within the queue, the end comes after what others (DDP) queued for theirs.
             queue(lambda: queue(ended))
+
+
+class _Unmodified:
+    """Tells later whether a tensor is still what it was, without holding it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self._version = ref(tensor), _version(tensor)
+
+    def still(self) -> bool:
+        """False when it was modified in place, and when that cannot be told any more."""
+        tensor = self._tensor()
+        return tensor is not None and _version(tensor) == self._version
 
 
 def _node(tensor: Tensor) -> Any:
