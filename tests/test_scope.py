@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.compat.tensorflow_stub.io import gfile
 from torch import nn
 
 import gradscope
@@ -228,6 +229,38 @@ def test_a_logdir_that_cannot_be_written_does_not_stop_training(tmp_path: Path) 
         train(net)
     assert scope.report().steps == 4
     assert any("TensorBoard" in note for note in scope.report().notes)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("a bug of the report's")])
+@pytest.mark.parametrize("method", ["write", "close"])
+def test_a_report_that_breaks_does_not_stop_training(
+    error: Exception, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(f"gradscope.reports.tensorboard.TensorBoardWriter.{method}", broken)
+    net = model()
+    with gradscope.watch(net, logdir=tmp_path) as scope:
+        train(net)
+    assert scope.report().steps == 4
+    assert len([note for note in scope.report().notes if "TensorBoard" in note]) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full here")
+def test_a_full_disk_does_not_stop_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = gfile.GFile.__init__
+
+    def on_full_disk(self: Any, filename: str, mode: str) -> None:
+        real(self, "/dev/full", mode)
+
+    monkeypatch.setattr(gfile.GFile, "__init__", on_full_disk)
+    monkeypatch.setattr(threading, "excepthook", lambda *_: None)  # the writer's thread says why it dies
+    net = model()
+    with gradscope.watch(net, logdir=tmp_path) as scope:
+        train(net)
+    assert scope.report().steps == 4
+    assert any("No space left" in note for note in scope.report().notes)
 
 
 def test_the_report_says_when_nothing_was_trained() -> None:

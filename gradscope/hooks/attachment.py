@@ -94,7 +94,7 @@ class Attachment:
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned, of the watched model or of any other."""
         row = self._row(module)
-        if row is None or row in self._broken:
+        if row is None or row in self._broken or self._modules.ignores(row):
             return
         start = perf_counter()
         try:
@@ -110,6 +110,9 @@ class Attachment:
     def _row(self, module: nn.Module) -> int | None:
         if _transforming():
             return None
+        row = self._registry.known_row(module)
+        if row is not None:
+            return row
         with self._lock:
             return self._registry.row(module)
 
@@ -156,9 +159,12 @@ class Attachment:
             return
         between_steps = self._loop.phase is not Phase.FORWARD
         if between_steps and module.training and self._registry.module_path(module) is not None:
-            self._close_entry()
-            self._trace = Trace(self._registry)
-            self._trace.start()
+            self._guarded(self._start_trace)()
+
+    def _start_trace(self) -> None:
+        self._close_entry()
+        self._trace = Trace(self._registry)
+        self._trace.start()
 
     def _close_entry(self) -> None:
         if self._entry is not None:

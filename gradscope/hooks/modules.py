@@ -53,6 +53,11 @@ class Modules:
         self._last_row = -1
         self._guarded = guarded
 
+    def ignores(self, row: int) -> bool:
+        """Whether there is nothing to do for a module: in a step that is not observed, the outermost ones suffice."""
+        quiet = self._loop.phase is Phase.FORWARD and not self._recorder.observing
+        return quiet and row not in self._outermost
+
     def forward(self, row: int, output: Any) -> None:
         """A module of the watched model has returned."""
         grad = torch.is_grad_enabled()
