@@ -89,6 +89,20 @@ def accumulation() -> gradscope.Scope:
     return scope
 
 
+@healthy
+def accumulation_zeroed_in_place() -> gradscope.Scope:
+    net = Encoder()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    loss = classified(net, tokens_batch)
+    with gradscope.watch(net) as scope:
+        for _ in range(STEPS // 2):
+            optimizer.zero_grad(set_to_none=False)
+            for _ in range(3):
+                (loss() / 3).backward()
+            optimizer.step()
+    return scope
+
+
 def gan(*, detach: bool) -> gradscope.Scope:
     pair = {"generator": nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8)), "critic": nn.Linear(8, 1)}
     generate = torch.optim.Adam(pair["generator"].parameters(), lr=1e-3)

@@ -169,7 +169,9 @@ class Loop:
 
     def _step_by_hand(self) -> None:
         self._pending = Usage()
-        self._step(self._states.touched(), "", MANUAL)
+        # With gradients from autograd.grad, `.grad` stays None and nothing tells which parameters were moved.
+        moved = self._states.touched() or list(range(len(self._registry.parameters)))
+        self._step(moved, "", MANUAL)
         self._finish(StepEnd.MANUAL)
 
     def _step(self, owned: list[int], name: str, owner: int, overflow: Tensor | None = None) -> None:
@@ -186,6 +188,7 @@ class Loop:
     def _finish(self, end: StepEnd, **options: Any) -> None:
         self._parameters.forget()
         self._stepped.clear()
+        self._states.step_closed()
         self._recorder.finish_step(end, **options)
         self._listener.step_finished()
 

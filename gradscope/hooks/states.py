@@ -64,6 +64,7 @@ class GradientStates:
     _marks: list[Mark] = field(default_factory=list)
     _owner: dict[int, int] = field(default_factory=dict)
     _suspects: set[int] = field(default_factory=set)
+    _examined: set[int] = field(default_factory=set)
     _left: dict[int, Ticket] = field(default_factory=dict)
     _incoming: dict[int, Ticket] = field(default_factory=dict)
     _versions: dict[int, int] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class GradientStates:
         self._follow_registry()
         dropped = kept = 0
         self._suspects.clear()
+        moved: set[int] = set()
         for i, mark in enumerate(self._current_marks()):
             state, before = self._state[i], self._marks[i]
             if state is State.FRESH:
@@ -82,10 +84,16 @@ class GradientStates:
                 self._state[i] = State.FRESH if unchanged else State.CLEAN
             elif state is not State.CLEAN and mark is not None and before is not None and mark[0] == before[0]:
                 self._suspects.add(i)
+                if mark != before:
+                    moved.add(i)
             else:
                 self._state[i] = State.CLEAN
             self._marks[i] = mark
-        self._left = self._norms(self._sample(self._suspects))
+        # What was left is what stood there before this step's first backward, not what that one has added.
+        known = (self._examined - moved) & self._suspects
+        self._left = {i: ticket for i, ticket in self._left.items() if i in known}
+        self._left |= self._norms(self._sample(self._suspects - known))
+        self._examined = set(self._suspects)
         return dropped > 0 and kept == 0
 
     def backward_ends(self, *, by_hand: bool = False) -> int:
@@ -94,7 +102,7 @@ class GradientStates:
         `by_hand`, while no optimizer was ever seen: remember a few values, to notice an update through `.data`.
         """
         received = self.receive(range(len(self._state)))
-        sample = self._sample(received)
+        sample = self._sample(received or range(len(self._state)))
         self._incoming = self._norms(sample)
         self._versions = {i: self._parameter(i)._version for i in sample}
         # Comparing values waits for a device; on the host it does not.
@@ -165,6 +173,11 @@ class GradientStates:
         """Whether the gradients of the last backward are gone, although no step used them."""
         fresh = [i for i, state in enumerate(self._state) if state is State.FRESH]
         return bool(fresh) and all(self._mark(i) != self._marks[i] for i in fresh)
+
+    def step_closed(self) -> None:
+        """What a later backward finds is new evidence."""
+        self._left = {}
+        self._examined.clear()
 
     def touched(self) -> list[int]:
         """The parameters whose gradients no step has used yet."""

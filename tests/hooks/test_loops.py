@@ -89,6 +89,24 @@ def accumulating(net: nn.Module) -> None:
         optimizer.zero_grad()
 
 
+def accumulating_zeroed_in_place(net: nn.Module) -> None:
+    optimizer = sgd(net)
+    for _ in range(ROUNDS):
+        optimizer.zero_grad(set_to_none=False)
+        for _ in range(3):
+            (loss_of(net) / 3).backward()
+        optimizer.step()
+
+
+def by_autograd_grad(net: nn.Module) -> None:
+    parameters = list(net.parameters())
+    for _ in range(ROUNDS):
+        gradients = torch.autograd.grad(loss_of(net), parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(0.1 * gradient)
+
+
 def clipping(net: nn.Module) -> None:
     optimizer = sgd(net)
     for _ in range(ROUNDS):
@@ -206,6 +224,8 @@ HEALTHY = [
     zeroed_through_data,
     replaced_by_zeros,
     accumulating,
+    accumulating_zeroed_in_place,
+    by_autograd_grad,
     clipping,
     two_losses,
     lbfgs,
