@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts drift docs format clean
+.PHONY: help setup demo test lint types contracts drift models docs format clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ contracts: $(READY)  ## Which module may import which
 
 drift: $(READY)  ## Are the analyzers' pages up to date?
 	$(RUN)python docs/generate.py --check
+
+models: $(READY)  ## Train 120 real models watched and unwatched and write docs/models.md
+	$(RUN)python -m benchmarks.models
 
 docs: $(READY)  ## Write the analyzers' pages
 	$(RUN)python docs/generate.py

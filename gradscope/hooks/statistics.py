@@ -3,8 +3,7 @@
 Nothing here waits for a device, draws a random number, or touches a gradient: four reductions with `out=`.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ WIDE = (torch.float64, torch.complex128)
 MEASURABLE = (torch.float32, torch.complex64, *HALF, *WIDE)
 
 ROW = 1 << 15
+LARGE = 1 << 20
 
 Cells = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -80,7 +80,7 @@ def write_norm(tensor: Tensor, cells: Cells) -> None:
 
 def _norm(flat: Tensor, out: Tensor) -> None:
     """The L2 norm. On the CPU torch adds up squares one after the other, so large tensors are taken in rows."""
-    if flat.numel() < 2 * ROW or flat.device.type != "cpu":
+    if flat.numel() < LARGE or flat.device.type != "cpu":
         torch.linalg.vector_norm(flat, out=out)
         return
     whole = flat.numel() // ROW * ROW
@@ -95,15 +95,20 @@ def _wide(tensor: Tensor) -> Tensor:
     return flat.float() if flat.dtype in HALF else flat
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
+class undisturbed:  # noqa: N801  used like a function, and a generator would cost more than what it wraps
     """Run our own arithmetic without a graph and without autocast."""
-    with ExitStack() as stack:
-        if torch.is_grad_enabled():
-            stack.enter_context(torch.no_grad())
-        if torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu"):
-            stack.enter_context(torch._C._DisableAutocast())
-        yield
+
+    def __enter__(self) -> None:
+        self._grad = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        self._autocast = torch._C._DisableAutocast() if torch._C._is_any_autocast_enabled() else None
+        if self._autocast is not None:
+            self._autocast.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        if self._autocast is not None:
+            self._autocast.__exit__(*error)
+        torch._C._set_grad_enabled(self._grad)
 
 
 def out_of_sight() -> AbstractContextManager[object]:
