@@ -192,12 +192,14 @@ class _Unmodified:
     """Tells later whether a tensor is still what it was, without holding it."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._version = ref(tensor), _version(tensor)
+        with statistics.undisturbed():
+            self._counter = tensor.detach()  # shares the version counter, and then gives up the data
+            self._counter.data = tensor.new_empty(0)
+        self._version = _version(tensor)
 
     def still(self) -> bool:
         """False when it was modified in place, and when that cannot be told any more."""
-        tensor = self._tensor()
-        return tensor is not None and _version(tensor) == self._version
+        return _version(self._counter) == self._version
 
 
 def _node(tensor: Tensor) -> Any:
