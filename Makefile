@@ -30,7 +30,7 @@ contracts: $(READY)  ## Which module may import which
 drift: $(READY)  ## Are the analyzers' pages up to date?
 	$(RUN)python docs/generate.py --check
 
-models: $(READY)  ## Train 120 real models watched and unwatched and write docs/models.md
+models: $(READY)  ## Train 264 real models watched and unwatched and write docs/models.md
 	$(RUN)python -m benchmarks.models
 
 docs: $(READY)  ## Write the analyzers' pages

@@ -38,7 +38,7 @@ steps bare and {steps} steps watched with `every=1`, in one process and from one
   and Python are the same, bit for bit.
 * **findings**: errors and warnings. These models are healthy, so there should be none.
 * **overhead**: how long a watched step takes compared with a bare one, median of {timed}, one thread. In networks as
-  small as these the hooks weigh most, and `every=1` measures each step; by default, measuring takes 2 % of the time.
+  small as these the hooks weigh most, and `every=1` measures each step; by default far fewer steps are measured.
 
 | model | library | modules | captured | bit-identical | findings | overhead |
 |---|---|--:|---|---|---|--:|
