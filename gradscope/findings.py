@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
-from gradscope.records import Location
+from gradscope.records import ROOT, Location
 
 
 class Severity(StrEnum):
@@ -73,7 +73,7 @@ class Finding:
     @property
     def where(self) -> str:
         """How much it concerns: `scope`, or the sites themselves when they are few."""
-        return self.scope or summary(tuple(repr(site) for site in self.sites))
+        return self.scope or summary(tuple(site if site == ROOT else repr(site) for site in self.sites))
 
     def followed_by(self, other: "Finding") -> "Finding":
         """This finding with another one folded in as its consequence; it is then at least as severe."""

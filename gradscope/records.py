@@ -46,6 +46,7 @@ class Statistic(StrEnum):
 
 
 STORED = (Statistic.COUNT, Statistic.SUM, Statistic.SQUARES, Statistic.MIN, Statistic.MAX)
+ROOT = "(root)"
 UNMEASURED = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
 
 
@@ -126,7 +127,7 @@ class Site:
     @property
     def path(self) -> str:
         """The full name: "encoder.0.weight" for a parameter, "encoder.0" for an output."""
-        return ".".join(part for part in (self.module, self.name) if part) or "(root)"
+        return ".".join(part for part in (self.module, self.name) if part) or ROOT
 
 
 class EventKind(StrEnum):
