@@ -130,19 +130,18 @@ class Scope:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What was found so far, most important first."""
-        if self._open:
-            self._judge(self.recording)
+        self._judged_recording()
         return self._engine.findings()
 
     def report(self) -> Report:
         """Findings, how much was watched, what it cost, and what could not be measured."""
-        findings, recorder = self.findings, self._recorder
+        recording, recorder = self._judged_recording(), self._recorder
         return Report(
-            findings,
+            self._engine.findings(),
             steps=recorder.log.index,
             observed=recorder.observed_steps,
             cost=recorder.cost,
-            notes=(*recorder.lost, *self._engine.unjudged(self.recording)),
+            notes=(*recorder.lost, *self._engine.unjudged(recording)),
         )
 
     def frame(self) -> "pd.DataFrame":
@@ -180,6 +179,12 @@ class Scope:
             self._judge(recording)
             self._write(recording)
 
+    def _judged_recording(self) -> Recording:
+        recording = self.recording
+        if self._open:
+            self._judge(recording)
+        return recording
+
     def _judge(self, recording: Recording) -> None:
         new, requests = self._engine.run(recording, monotonic())
         self._news.extend(new)
@@ -200,9 +205,8 @@ class Scope:
 
     def _explain(self, error: BaseException) -> None:
         """Add what was found about an exception to it, as a note; the exception stays the user's."""
-        failure = self._recorder.failure
         for finding in self._engine.findings():
-            if failure is not None and finding.analyzer == "shape-mismatch":
+            if finding.analyzer == "shape-mismatch":
                 error.add_note(f"\ngradscope:\n{finding}")
 
     def _write(self, recording: Recording) -> None:

@@ -22,7 +22,7 @@ from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.statistics import out_of_sight
-from gradscope.records import Step
+from gradscope.records import ROOT, Step
 
 # What torch.compile says about any global hook; ours steps aside while torch compiles.
 GLOBAL_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
@@ -103,7 +103,7 @@ class Attachment:
                 self._modules.forward(row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
-            self.recorder.lose(f"{self._registry.executed[row].path or '(root)'}: {error!r}")
+            self.recorder.lose(f"{self._registry.executed[row].path or ROOT}: {error!r}")
         self.recorder.spent += perf_counter() - start
         self._deliver()
 

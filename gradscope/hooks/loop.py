@@ -145,8 +145,7 @@ class Loop:
         if self.phase is Phase.STEPPED:
             self._finish(StepEnd.OPTIMIZER)
         elif self._recorder.log.backwards and not failed:
-            manual = self._optimizers_seen is False and self._states.manually_updated()
-            self._step_by_hand() if manual else self._finish(StepEnd.OPEN)
+            self._step_by_hand() if self._updated_by_hand() else self._finish(StepEnd.OPEN)
 
     def _end_broken_backward(self) -> None:
         """A backward that raised never announced its end."""
@@ -162,10 +161,13 @@ class Loop:
         self._states.unseen_backward()
 
     def _close_without_optimizer(self) -> None:
-        if not self._optimizers_seen and self._states.manually_updated():
+        if self._updated_by_hand():
             self._step_by_hand()
         elif self._states.thrown_away():
             self._finish(StepEnd.CLEARED)
+
+    def _updated_by_hand(self) -> bool:
+        return not self._optimizers_seen and self._states.manually_updated()
 
     def _step_by_hand(self) -> None:
         self._pending = Usage()

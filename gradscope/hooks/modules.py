@@ -1,6 +1,7 @@
 """One global forward hook, and pre-hooks on the autograd nodes of outputs: activations and their gradients.
 
-Nothing is stored on the user's modules, tensors or parameters, and the closures on the graph hold integers.
+Nothing is stored on the user's modules, tensors or parameters, and the closures on the graph hold neither a
+tensor with data nor a node.
 """
 
 from collections.abc import Callable, Iterator
@@ -189,7 +190,7 @@ class Modules:
 
 
 class _Unmodified:
-    """Tells later whether a tensor is still what it was, without holding it."""
+    """Tells later whether a tensor was modified in place, without holding it, its data or its graph."""
 
     def __init__(self, tensor: Tensor) -> None:
         with statistics.undisturbed():
@@ -198,7 +199,7 @@ class _Unmodified:
         self._version = _version(tensor)
 
     def still(self) -> bool:
-        """False when it was modified in place, and when that cannot be told any more."""
+        """True while it was not modified."""
         return _version(self._counter) == self._version
 
 

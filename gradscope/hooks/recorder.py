@@ -14,6 +14,7 @@ from gradscope.hooks.log import Entry, StepLog
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.transfer import Readback, to_host
 from gradscope.records import (
+    ROOT,
     Failure,
     GraphSummary,
     Kind,
@@ -82,7 +83,7 @@ class Recorder:
         reason = statistics.obstacle(tensor)
         if reason is not None:
             if reason != "an empty tensor" and tensor.is_floating_point():
-                self.lose(f"{kind} of {module or '(root)'}{'.' * bool(name)}{name}: {reason}")
+                self.lose(f"{kind} of {module or ROOT}{'.' * bool(name)}{name}: {reason}")
             return None
         key = (kind, module, name)
         if key not in self._index:
@@ -178,8 +179,7 @@ class Recorder:
         if not self.keep:
             return
         info = self._sites[site]
-        path = info.path if info.name or not info.module else info.module
-        path = "" if path == "(root)" else path
+        path = "" if info.path == ROOT else info.path
         if any(fnmatchcase(name, pattern) for pattern in self.keep for name in {path, info.module}):
             if not self._kept or self._kept[-1][0] != self.log.index:
                 self._kept.append((self.log.index, {}))

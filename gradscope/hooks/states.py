@@ -130,7 +130,7 @@ class GradientStates:
         """
         self._follow_registry()
         self._suspects.clear()
-        self._left = {}
+        self.step_closed()
         self.backward_ends()
 
     def before_step(self, owned: Sequence[int]) -> Usage:
@@ -200,6 +200,7 @@ class GradientStates:
         self._marks = [known.get(key, (State.CLEAN, None))[1] for key in self._ids]
         for table in (self._owner, self._left, self._incoming, self._versions, self._values):
             table.clear()
+        self._examined.clear()
 
     def _parameter(self, i: int) -> Tensor:
         return self.registry.parameters[i].parameter
