@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
-from gradscope.records import ROOT, Location
+from gradscope.records import ROOT
+from gradscope.traces import Location
 
 
 class Severity(StrEnum):
@@ -55,6 +56,7 @@ class Finding:
         location: the user's line, when it is known.
         cause: tells causes of one analyzer apart; findings with the same one are the same finding.
         consequences: what followed from it, folded into this finding.
+        table: rows of cells that belong to the evidence, the first one the heading.
     """
 
     analyzer: str
@@ -69,6 +71,7 @@ class Finding:
     location: Location | None = None
     cause: str = ""
     consequences: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
 
     @property
     def where(self) -> str:

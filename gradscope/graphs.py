@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gradscope.records import Call, Floats, Kind, Operation, ParameterInfo, Recording, Site, Statistic, StepEnd
+from gradscope.records import Call, Floats, Kind, ParameterInfo, Recording, Site, Statistic, StepEnd
+from gradscope.traces import Operation
 
 Paths: TypeAlias = tuple[str, ...]
 

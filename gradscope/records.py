@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.errors import NotRecorded
+from gradscope.traces import Failure, Location, Operation, Verification
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -94,18 +95,6 @@ def _finite(stored: Floats) -> bool:
     low, high = stored[:, 3], stored[:, 4]
     with np.errstate(invalid="ignore"):
         return bool(np.all((np.isfinite(low) & np.isfinite(high)) | (stored[:, 0] == 0)))
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A line of the user's program."""
-
-    file: str
-    line: int
-    function: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,51 +214,13 @@ class ParameterInfo:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One traced call of a torch function.
-
-    `inputs` are the indices of the operations whose results it used, `parameters` the parameters it used
-    directly. `had_graph` says that some input required grad, `has_graph` that the result does;
-    `is_loss` marks the tensor whose backward() was called.
-    """
-
-    index: int
-    name: str
-    module: str = ""
-    location: Location | None = None
-    inputs: tuple[int, ...] = ()
-    parameters: tuple[str, ...] = ()
-    had_graph: bool = False
-    has_graph: bool = False
-    grad_enabled: bool = True
-    is_loss: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception that left the user's forward or backward, as data.
-
-    `operands` are the tensors at hand, by name; `expected` and `got` are shapes, when the message names them.
-    """
-
-    step: int
-    phase: str
-    module: str
-    message: str
-    operation: str = ""
-    operands: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    expected: tuple[int, ...] | None = None
-    got: tuple[int, ...] | None = None
-    location: Location | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Recording:
     """Everything measured in a run, of which the last steps are kept.
 
-    Sites and modules are in forward order (the order of first execution). `complete` says that the run is
-    over; `lost` names what could not be measured and why.
+    Sites and modules are in forward order (the order of first execution). `operations` are those of the last
+    trace, `stepped` the parameters that optimizers updated in each of its steps. `complete` says that the run
+    is over; `lost` names what could not be measured and why.
     """
 
     sites: tuple[Site, ...] = ()
@@ -278,6 +229,8 @@ class Recording:
     parameters: tuple[ParameterInfo, ...] = ()
     graph: GraphSummary = field(default_factory=GraphSummary)
     operations: tuple[Operation, ...] = ()
+    stepped: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    verifications: tuple[Verification, ...] = ()
     failure: Failure | None = None
     lost: tuple[str, ...] = ()
     complete: bool = False

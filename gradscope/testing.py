@@ -17,19 +17,18 @@ from gradscope.records import (
     UNMEASURED,
     Call,
     EventKind,
-    Failure,
     Floats,
     GraphSummary,
     Kind,
     LoopEvent,
     ModuleInfo,
-    Operation,
     ParameterInfo,
     Recording,
     Site,
     Step,
     StepEnd,
 )
+from gradscope.traces import Failure, Operation, Verification
 
 Magnitudes: TypeAlias = Mapping[str, float | Sequence[float | None]]
 
@@ -51,6 +50,8 @@ def recording(
     parameters: Iterable[ParameterInfo] = (),
     sources: Mapping[str, tuple[str, ...]] | None = None,
     operations: Iterable[Operation] = (),
+    stepped: Mapping[int, Iterable[str]] | None = None,
+    verifications: Iterable[Verification] = (),
     failure: Failure | None = None,
     complete: bool = False,
 ) -> Recording:
@@ -83,6 +84,8 @@ def recording(
         parameters=tuple(parameters),
         graph=GraphSummary(sources or {}),
         operations=tuple(operations),
+        stepped={step: frozenset(paths) for step, paths in (stepped or {}).items()},
+        verifications=tuple(verifications),
         failure=failure,
         complete=complete,
     )

@@ -7,7 +7,8 @@ from typing import ClassVar
 from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
 from gradscope.graphs import EXITS, ancestors, cuts, gap, ran, starved, without_grad
-from gradscope.records import Failure, Kind, Operation, ParameterInfo, Recording
+from gradscope.records import Kind, ParameterInfo, Recording
+from gradscope.traces import Failure, Operation
 
 NO_GRAPH = "does not require grad and does not have a grad_fn"
 WHY = "backpropagation ends at the cut, so these weights never change"
@@ -48,7 +49,8 @@ class DetachedTensor(Analyzer):
     say so with `requires_grad_(False)`.
 
     ## Fires on
-    >>> from gradscope.records import Operation, ParameterInfo
+    >>> from gradscope.records import ParameterInfo
+    >>> from gradscope.traces import Operation
     >>> from gradscope.testing import recording
     >>> learning = ParameterInfo("head.weight", "head", optimizer_steps=1, contributions=1)
     >>> starved = ParameterInfo("encoder.weight", "encoder", optimizer_steps=1, contributions=0)

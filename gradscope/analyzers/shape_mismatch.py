@@ -7,7 +7,8 @@ from typing import ClassVar, TypeAlias
 
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
-from gradscope.records import Failure, Recording
+from gradscope.records import Recording
+from gradscope.traces import Failure
 
 Shape: TypeAlias = tuple[int, ...]
 Reader: TypeAlias = Callable[[re.Match[str], Failure], str]
@@ -37,7 +38,7 @@ class ShapeMismatch(Analyzer):
     has the shape of the input it belongs to.
 
     ## Fires on
-    >>> from gradscope.records import Failure
+    >>> from gradscope.traces import Failure
     >>> from gradscope.testing import recording
     >>> message = "mat1 and mat2 shapes cannot be multiplied (8x10 and 12x4)"
     >>> for found in ShapeMismatch().analyze(recording(failure=Failure(0, "forward", "fc2", message))):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gradscope.hooks.frames import is_users, location
 from gradscope.hooks.registry import Registry
-from gradscope.records import Failure, Location
+from gradscope.traces import Failure, Location
 
 MOST_OPERANDS = 8
 

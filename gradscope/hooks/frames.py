@@ -6,7 +6,7 @@ import sysconfig
 from functools import cache
 from types import FrameType
 
-from gradscope.records import Location
+from gradscope.traces import Location
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = tuple(

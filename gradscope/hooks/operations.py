@@ -21,7 +21,7 @@ from torch.utils._device import DeviceContext
 from gradscope.hooks.frames import location, user_frame
 from gradscope.hooks.outputs import tensors
 from gradscope.hooks.registry import Registry
-from gradscope.records import Operation
+from gradscope.traces import Operation
 
 EXITS = frozenset({"item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__array__"})
 MOST_OPERATIONS = 100_000

@@ -13,17 +13,8 @@ from gradscope.hooks.cadence import FIRST, Cadence
 from gradscope.hooks.log import Entry, StepLog
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.transfer import Readback, to_host
-from gradscope.records import (
-    ROOT,
-    Failure,
-    GraphSummary,
-    Kind,
-    Operation,
-    Recording,
-    Site,
-    Step,
-    StepEnd,
-)
+from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
+from gradscope.traces import Failure, Operation
 
 HISTORY_BYTES = 32_000_000
 LONGEST_HISTORY = 1000

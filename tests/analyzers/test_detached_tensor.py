@@ -7,8 +7,9 @@ import pytest
 from gradscope.analyzer import Request
 from gradscope.analyzers.detached_tensor import DetachedTensor
 from gradscope.findings import Finding
-from gradscope.records import Call, Failure, Location, Operation, ParameterInfo, Recording, StepEnd
+from gradscope.records import Call, ParameterInfo, Recording, StepEnd
 from gradscope.testing import recording
+from gradscope.traces import Failure, Location, Operation
 
 FED = ParameterInfo("head.weight", "head", optimizer_steps=3, contributions=3)
 STARVED = ParameterInfo("encoder.weight", "encoder", optimizer_steps=3)

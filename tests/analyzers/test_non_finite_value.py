@@ -4,8 +4,9 @@ from typing import Any
 
 from gradscope.analyzers.non_finite_value import NonFiniteValue
 from gradscope.findings import Finding
-from gradscope.records import EventKind, Location, LoopEvent, Recording, StepEnd
+from gradscope.records import EventKind, LoopEvent, Recording, StepEnd
 from gradscope.testing import recording, step_event
+from gradscope.traces import Location
 
 FINE: dict[str, Any] = {"fc1": 1.0, "fc2": 1.0, "head": 1.0}
 BACK: dict[str, Any] = {"fc1": 0.1, "fc2": 0.1, "head": 0.1}

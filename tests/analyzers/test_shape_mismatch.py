@@ -2,8 +2,8 @@ import pytest
 
 from gradscope.analyzers.shape_mismatch import ShapeMismatch
 from gradscope.findings import Finding
-from gradscope.records import Failure, Location
 from gradscope.testing import recording
+from gradscope.traces import Failure, Location
 
 LINEAR = (("input", (8, 10)), ("weight", (4, 12)))
 

@@ -3,8 +3,9 @@ from typing import Any
 
 from gradscope.analyzers.unused_parameter import UnusedParameter
 from gradscope.findings import Finding
-from gradscope.records import Call, Operation, ParameterInfo, Recording
+from gradscope.records import Call, ParameterInfo, Recording
 from gradscope.testing import recording
+from gradscope.traces import Operation
 
 FED = ParameterInfo("body.weight", "body", optimizer_steps=5, contributions=5)
 IDLE = ParameterInfo("aux.weight", "aux", optimizer_steps=5)

@@ -1,7 +1,8 @@
 from gradscope.analyzers.unzeroed_gradient import UnzeroedGradient
 from gradscope.findings import Finding
-from gradscope.records import EventKind, Location, LoopEvent, Recording
+from gradscope.records import EventKind, LoopEvent, Recording
 from gradscope.testing import recording, step_event
+from gradscope.traces import Location
 
 NAMES = ("fc.weight", "fc.bias")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import gradscope
-from gradscope.records import Failure
+from gradscope.traces import Failure
 
 
 class Transposed(torch.autograd.Function):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import gradscope
-from gradscope.records import Operation
+from gradscope.traces import Operation
 
 
 class Net(nn.Module):

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from gradscope.findings import Finding, Report, Severity
-from gradscope.records import Location
 from gradscope.reports.json import dumps, to_dict
+from gradscope.traces import Location
 
 FINDING = Finding(
     analyzer="detached-tensor",

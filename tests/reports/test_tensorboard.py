@@ -13,9 +13,10 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.util.tensor_util import make_ndarray
 
 from gradscope.findings import Finding, Severity
-from gradscope.records import Location, Recording, StepEnd
+from gradscope.records import Recording, StepEnd
 from gradscope.reports.tensorboard import TensorBoardWriter
 from gradscope.testing import recording
+from gradscope.traces import Location
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # TensorBoard carries an old html5lib

@@ -4,8 +4,8 @@ import re
 import pytest
 
 from gradscope.findings import Finding, Report, Severity
-from gradscope.records import Location
 from gradscope.reports.terminal import show
+from gradscope.traces import Location
 
 FINDING = Finding(
     analyzer="unzeroed-gradient",
