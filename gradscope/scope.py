@@ -191,7 +191,7 @@ class Scope:
         if new:
             self._cadence.watch_closely(self._recorder.log.index)
         if requests:
-            self._hooks.trace_next()
+            self._hooks.request_trace()
 
     def _deliver(self) -> None:
         """Hand new findings to the user. Called where an exception of the user's callback may pass."""

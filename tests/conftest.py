@@ -1,5 +1,17 @@
 """Every test runs torch on one thread: on a busy machine more threads wait for each other."""
 
+import sys
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_compiled() -> Iterator[None]:
+    """A process that compiles is not traced, so what one test compiles must not be left to the next one."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()

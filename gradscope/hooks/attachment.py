@@ -6,22 +6,20 @@ from threading import RLock
 from time import perf_counter
 from typing import Any, cast
 
-import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from gradscope.hooks import failures
 from gradscope.hooks.broadcast import subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
-from gradscope.hooks.loop import Loop, Phase, current_task
+from gradscope.hooks.loop import Loop
+from gradscope.hooks.modes import transforming
 from gradscope.hooks.modules import Modules
-from gradscope.hooks.operations import Trace
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.statistics import out_of_sight
+from gradscope.hooks.tracer import Tracer
 from gradscope.records import ROOT, Step
 
 # What torch.compile says about any global hook; ours steps aside while torch compiles.
@@ -54,19 +52,17 @@ class Attachment:
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
-        self._trace: Trace | None = None
-        self._trace_over = False
-        self._entry: RemovableHandle | None = None
+        self._tracer = Tracer(self._registry, self.recorder, self._loop, self._guarded)
 
     def attach(self) -> None:
         """Begin to listen."""
         warnings.filterwarnings("ignore", GLOBAL_HOOKS)
         self._silence = warnings.filters[0]
         subscribe(self)
+        self._tracer.request()
 
     def detach(self, error: BaseException | None = None) -> None:
         """Stop listening, close the open step and read what is still on its way."""
-        self._close_entry()
         unsubscribe(self)
         if self._silence in warnings.filters:
             cast(list[Any], warnings.filters).remove(self._silence)
@@ -75,17 +71,17 @@ class Attachment:
 
     def trace_next(self) -> None:
         """Trace the operations of the next whole step."""
-        compiled = next(self._registry.compiled(), None) is not None  # a function mode would make it recompile
-        if self._trace is None and self._entry is None and not compiled:
-            self._entry = register_module_forward_pre_hook(self._before_forward)
+        self._tracer.trace_next()
+
+    def request_trace(self) -> None:
+        """Trace the next whole step, unless that has been done often enough."""
+        self._tracer.request()
 
     def _end(self, error: BaseException | None) -> None:
-        if self._trace is not None:
-            self._stop_trace()
+        failed = self._tracer.close()
         if error is not None:
-            self.recorder.failure = failures.describe(
-                error, self._registry, self.recorder.log.index, self._modules.last_module()
-            )
+            last = self._modules.last_module()
+            self.recorder.failure = failures.describe(error, self._registry, self._loop.step, last, failed)
         for path in self._registry.compiled():
             self.recorder.lose(f"inside {path or 'the model'}: compiled code, of which at most the result is seen")
         self._loop.finish(failed=error is not None)
@@ -93,13 +89,13 @@ class Attachment:
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned, of the watched model or of any other."""
+        self._tracer.after_forward(module)
         row = self._row(module)
         if row is None or row in self._broken or self._modules.ignores(row):
             return
         start = perf_counter()
         try:
             with self._lock, out_of_sight():
-                self._stop_trace_if_over()
                 self._modules.forward(row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
@@ -108,7 +104,7 @@ class Attachment:
         self._deliver()
 
     def _row(self, module: nn.Module) -> int | None:
-        if _transforming():
+        if transforming():
             return None
         row = self._registry.known_row(module)
         if row is not None:
@@ -148,49 +144,14 @@ class Attachment:
         if arrived:
             self._on_steps(arrived)
 
+    def backward_begins(self) -> None:
+        """The first gradient of a backward arrives."""
+        self._tracer.backward_begins()
+
+    def stepped(self, optimizer: int, parameters: list[int]) -> None:
+        """An optimizer has stepped parameters."""
+        self._tracer.step_ends(optimizer, frozenset(self._registry.parameters[i].path for i in parameters))
+
     def boundary(self) -> None:
         """The place to stop a trace."""
-        self._trace_over = self._trace is not None and self._trace.finished()
-        self._stop_trace_if_over()
-
-    def _before_forward(self, module: nn.Module, _args: Any) -> None:
-        """Only while a trace is wanted: it starts where the step's first forward in training does."""
-        if torch.compiler.is_compiling() or current_task() != -1:
-            return
-        between_steps = self._loop.phase is not Phase.FORWARD
-        if between_steps and module.training and self._registry.module_path(module) is not None:
-            self._guarded(self._start_trace)()
-
-    def _start_trace(self) -> None:
-        self._close_entry()
-        self._trace = Trace(self._registry)
-        self._trace.start()
-
-    def _close_entry(self) -> None:
-        if self._entry is not None:
-            self._entry.remove()
-            self._entry = None
-
-    def _stop_trace_if_over(self) -> None:
-        if self._trace_over and self._trace is not None and self._trace.can_stop():
-            self._stop_trace()
-
-    def _stop_trace(self) -> None:
-        trace, self._trace, self._trace_over = self._trace, None, False
-        if trace is not None:
-            self.recorder.operations = trace.stop()
-            if trace.lost:
-                self.recorder.lose(trace.lost)
-
-
-def _transforming() -> bool:
-    """Whether torch transforms or exports the model rather than run it: tracing, functorch, dual numbers, fakes."""
-    return (
-        torch._C._get_tracing_state() is not None
-        or torch._C._functorch.maybe_current_level() is not None
-        or torch.autograd.forward_ad._current_level >= 0
-        or (
-            torch._C._len_torch_dispatch_stack() > 0
-            and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
-        )
-    )
+        self._tracer.boundary()

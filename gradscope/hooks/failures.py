@@ -4,28 +4,33 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from traceback import walk_tb
-from types import FrameType
+from types import FrameType, TracebackType
 
 import torch
 from torch import Tensor, nn
 
 from gradscope.hooks.frames import is_users, location
 from gradscope.hooks.registry import Registry
-from gradscope.traces import Failure, Location
+from gradscope.traces import Failure, Location, Operation
 
 MOST_OPERANDS = 8
 
 _AUTOGRAD = str(Path(torch.autograd.__file__).parent)
 _GRADIENT = re.compile(
-    r"Function (?P<name>\w+) returned an invalid gradient at index \d+ - "
+    r"Function (?P<name>\w+) returned an invalid gradient at index (?P<position>\d+) - "
     r"got \[(?P<got>[\d, ]*)\] but expected shape compatible with \[(?P<expected>[\d, ]*)\]"
 )
 
 Walked = list[tuple[FrameType, int]]
 
 
-def describe(error: BaseException, registry: Registry, step: int, last_gradient: str) -> Failure:
-    """What an exception says about the model. `last_gradient` is the module whose gradient arrived last."""
+def describe(
+    error: BaseException, registry: Registry, step: int, last_gradient: str, failed: Operation | None = None
+) -> Failure:
+    """What an exception says about the model.
+
+    `last_gradient` is the module whose gradient arrived last, `failed` the traced operation that raised.
+    """
     frames = list(walk_tb(error.__traceback__))
     backward = any(frame.f_code.co_filename.startswith(_AUTOGRAD) for frame, _ in frames)
     module, frame = (last_gradient, None) if backward else _innermost(frames, registry)
@@ -39,7 +44,9 @@ def describe(error: BaseException, registry: Registry, step: int, last_gradient:
         operands=tuple(_operands(frame)) if frame else (),
         expected=_shape(found["expected"]) if found else None,
         got=_shape(found["got"]) if found else None,
-        location=_users_line(frames),
+        location=_users_line(error.__traceback__),
+        failed=None if backward else failed,
+        position=int(found["position"]) if found else None,
     )
 
 
@@ -62,9 +69,13 @@ def _operands(frame: FrameType) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield name, tuple(value.shape)
 
 
-def _users_line(frames: Walked) -> Location | None:
-    users = [(frame, line) for frame, line in frames if is_users(frame.f_code.co_filename)]
-    return location(*users[-1]) if users else None
+def _users_line(trace: TracebackType | None) -> Location | None:
+    last = None
+    while trace is not None:
+        if is_users(trace.tb_frame.f_code.co_filename):
+            last = trace
+        trace = trace.tb_next
+    return None if last is None else location(last.tb_frame, last.tb_lineno, last.tb_lasti)
 
 
 def _shape(text: str) -> tuple[int, ...]:

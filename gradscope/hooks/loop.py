@@ -42,6 +42,12 @@ class Listener(Protocol):
     def step_finished(self) -> None:
         """A step was closed."""
 
+    def backward_begins(self) -> None:
+        """The first gradient of a backward arrives."""
+
+    def stepped(self, optimizer: int, parameters: list[int]) -> None:
+        """An optimizer has stepped parameters, by its id and their indices; 0 for an update by hand."""
+
     def boundary(self) -> None:
         """A step may have ended: the optimizer has stepped or, without one, the next forward has begun."""
 
@@ -69,6 +75,11 @@ class Loop:
         """The backward that is running; -1 when none is."""
         return -1 if self._task is None else self._task
 
+    @property
+    def step(self) -> int:
+        """The step that what runs now belongs to."""
+        return self._recorder.log.index + (self.phase is Phase.STEPPED)
+
     def forward_begins(self) -> None:
         """A module runs while the loop was not in its forward phase."""
         self._end_broken_backward()
@@ -94,6 +105,7 @@ class Loop:
             if self._recorder.observing:
                 self._parameters.before()
         self._recorder.log.add_event(LoopEvent(EventKind.BACKWARD, user_location()))
+        self._listener.backward_begins()
 
     def backward_ends(self) -> None:
         """The backward is over, and `.grad` is filled."""
@@ -186,6 +198,7 @@ class Loop:
         event = LoopEvent(EventKind.STEP, user_location(), name, len(owned))
         self._recorder.log.add_event(event, usage)
         self._pending = Usage()
+        self._listener.stepped(owner, owned)
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
         self._parameters.forget()

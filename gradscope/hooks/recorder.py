@@ -12,9 +12,10 @@ from gradscope.hooks import statistics
 from gradscope.hooks.cadence import FIRST, Cadence
 from gradscope.hooks.log import Entry, StepLog
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.traced import Traced
 from gradscope.hooks.transfer import Readback, to_host
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
-from gradscope.traces import Failure, Operation
+from gradscope.traces import Failure, Operation, Verification
 
 HISTORY_BYTES = 32_000_000
 LONGEST_HISTORY = 1000
@@ -40,7 +41,10 @@ class Recorder:
         self.readback = Readback()
         self.log = StepLog(0, self.cadence.observe(0))
         self.sources: dict[str, tuple[str, ...]] = {}
-        self.operations: tuple[Operation, ...] = ()
+        self.trace: Traced | None = None
+        self.stepped: dict[int, frozenset[str]] = {}
+        self.verifications: list[Verification] = []
+        self._operations: tuple[Operation, ...] = ()
         self.failure: Failure | None = None
         self.lost: dict[str, None] = {}
         self.spent = 0.0
@@ -127,6 +131,8 @@ class Recorder:
 
     def collect(self, *, wait: bool = False) -> list[Step]:
         """Freeze the closed steps that have arrived; with `wait`, all of them. Returns them."""
+        if self.trace is not None and (wait or self.trace.ready()):
+            self._operations, self.trace = self.trace.operations(), None
         arrived = []
         while self._closed and (wait or self._closed[0].ready()):
             arrived.append(self._freeze(self._closed.popleft()))
@@ -147,7 +153,9 @@ class Recorder:
             modules=tuple(self.registry.executed),
             parameters=self.registry.infos(),
             graph=GraphSummary(dict(self.sources)),
-            operations=self.operations,
+            operations=self._operations,
+            stepped=dict(self.stepped),
+            verifications=tuple(self.verifications),
             failure=self.failure,
             lost=tuple(self.lost),
             complete=complete,

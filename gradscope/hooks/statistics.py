@@ -73,6 +73,12 @@ def write(tensor: Tensor, cells: Cells) -> None:
     torch.aminmax(flat, out=(low, high))
 
 
+def write_extremes(tensor: Tensor, cells: Cells) -> None:
+    """Write only min and max, exact in every dtype; both are NaN where the tensor holds NaN."""
+    flat = _wide(tensor)
+    torch.aminmax(flat, out=cells[2:])
+
+
 def write_norm(tensor: Tensor, cells: Cells) -> None:
     """Write only the L2 norm."""
     _norm(_wide(tensor), cells[1])

@@ -38,9 +38,10 @@ class _Cells:
 
     def take(self) -> int:
         if self.used == len(self.views):
-            chunk = torch.zeros((CHUNK, 4), dtype=self.dtype, device=self.device)
-            self.chunks.append(chunk)
-            self.views.extend((row[0], row[1], row[2], row[3]) for row in chunk.unbind())
+            if self.used == CHUNK * len(self.chunks):
+                self.chunks.append(torch.zeros((CHUNK, 4), dtype=self.dtype, device=self.device))
+            total, norm, low, high = self.chunks[-1][self.used % CHUNK].unbind()
+            self.views.append((total, norm, low, high))
         self.used += 1
         return self.used - 1
 
@@ -88,6 +89,12 @@ class Readback:
         """Start measuring nothing but the norm."""
         ticket, cells = self._take(tensor)
         statistics.write_norm(tensor, cells)
+        return ticket
+
+    def extremes(self, tensor: Tensor) -> Ticket:
+        """Start measuring nothing but the smallest and the largest element."""
+        ticket, cells = self._take(tensor)
+        statistics.write_extremes(tensor, cells)
         return ticket
 
     def _take(self, tensor: Tensor) -> tuple[Ticket, statistics.Cells]:

@@ -1,0 +1,203 @@
+"""What a trace notes of each operation: its place, its operands, its values, and later its gradient."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+from gradscope.hooks import statistics
+from gradscope.hooks.applied import Applied, applied
+from gradscope.hooks.frames import resolve, spot, user_frame
+from gradscope.hooks.outputs import tensors
+from gradscope.hooks.provenance import Provenance
+from gradscope.hooks.spelling import EXITS, SHAPED, in_place, writes
+from gradscope.hooks.traced import Call, Traced
+from gradscope.hooks.transfer import Readback
+from gradscope.traces import Location, Operand
+
+MOST_OPERATIONS = 100_000
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class FunctionListener(Protocol):
+    """Who wants to hear of the user's autograd Functions."""
+
+    def seen(self, function: Any, args: tuple[Any, ...], module: str, location: Location | None, step: int) -> None:
+        """A Function was called."""
+
+    def inner(self, function: Any, name: str) -> None:
+        """A torch function ran inside its forward."""
+
+
+class Ledger:
+    """The calls of a trace, in order. `module` tells which module runs, `step` which step it is."""
+
+    def __init__(
+        self, provenance: Provenance, module: Callable[[], str], step: Callable[[], int], functions: FunctionListener
+    ) -> None:
+        self._provenance = provenance
+        self._module = module
+        self._step = step
+        self._functions = functions
+        self._calls: list[Call] = []
+        self._readback = Readback()
+        self._inside: tuple[FrameType, int] | None = None
+        self._closed = False
+        self.saw_loss = False
+        self.failed: Call | None = None
+
+    def open(self, name: str, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """An operation is about to run, whose operands it may change; None if it is not to be noted."""
+        self.failed = None
+        if name == "backward" or (name == "grad" and not kwargs.get("create_graph")):
+            self._mark_losses(args[:1])
+        if name == "backward" or len(self._calls) >= MOST_OPERATIONS:
+            return None
+        grad = torch.is_grad_enabled()
+        within = None if grad else applied(caller)  # the forward of a Function runs without grad mode
+        frame = user_frame(caller if within is None else within.frame.f_back)
+        operands = self._operands(_sources(name, args, kwargs))
+        call = Call(_precisely(name, kwargs), self._module(), None, self._step(), list(operands), grad)
+        call.place = None if frame is None else spot(frame)
+        call.function = within.name if within is not None else ""
+        if within is None or within.is_torchs:
+            self._inside = None
+        else:
+            self._enter(within, call)
+        return call
+
+    def note(self, call: Call, args: tuple[Any, ...], result: Any) -> None:
+        """An operation has run."""
+        made = [tensor for _, tensor in tensors(result)]
+        if in_place(call.name) and args and isinstance(args[0], Tensor) and all(t is not args[0] for t in made):
+            made.append(args[0])
+        if not made and call.name not in EXITS:
+            return
+        index = self._add(call) if self._inside is None else self._inside[1]
+        for tensor in made:
+            self._provenance.made(tensor, index)
+        if writes(call.name) and args and isinstance(args[0], Tensor):
+            call.written = self._provenance.wrote(args[0], index)
+        if call.name in EXITS and args and isinstance(args[0], Tensor):
+            self._provenance.exported(args[0], result, index)
+        if self._inside is None:
+            self._describe(index, made)
+
+    def backward_begins(self) -> None:
+        """A backward runs. Where nobody saw it being called, the last scalar with a graph is its loss."""
+        step = self._step()
+        calls = [call for call in self._calls if call.step == step]
+        if not any(call.is_loss for call in calls):
+            last = next((call for call in reversed(calls) if call.has_graph and () in call.shapes), None)
+            if last is not None:
+                last.is_loss = self.saw_loss = True
+
+    def close(self) -> Traced:
+        """Let go of all tensors and start reading what was measured."""
+        self._closed = True
+        self._inside = None
+        self._provenance.forget()
+        return Traced(self._calls, self._readback.send(), self.failed)
+
+    def _add(self, call: Call) -> int:
+        self._calls.append(call)
+        return len(self._calls) - 1
+
+    def _enter(self, within: Applied, inner: Call) -> None:
+        """An operation runs inside of an autograd Function, which is one operation as a whole."""
+        if self._inside is None or self._inside[0] is not within.frame:
+            self._inside = within.frame, self._begin(within, inner)
+        self._functions.inner(within.function, inner.name)
+        index = self._inside[1]
+        known = self._calls[index].operands
+        for operand in inner.operands:
+            captured = operand.operation not in (None, index) or operand.parameter
+            if captured and all(operand[:3] != other[:3] for other in known):
+                known.append(operand)
+
+    def _begin(self, within: Applied, inner: Call) -> int:
+        named = zip(within.names, within.args, strict=False)
+        operands = [operand._replace(name=name) for name, arg in named for operand in self._operands([arg])]
+        call = Call(within.name, inner.module, inner.place, inner.step, operands, True, within.name)
+        where = None if inner.place is None else resolve(inner.place)
+        self._functions.seen(within.function, within.args, call.module, where, call.step)
+        return self._add(call)
+
+    def _describe(self, index: int, made: list[Tensor]) -> None:
+        call = self._calls[index]
+        call.shapes = tuple(tuple(tensor.shape) for tensor in made)
+        call.has_graph = any(tensor.requires_grad for tensor in made)
+        call.differentiable = not made or any(tensor.is_floating_point() or tensor.is_complex() for tensor in made)
+        for tensor in made:
+            if tensor._is_view() and not in_place(call.name):
+                call.viewed = next((o.operation for o in call.operands if o.operation is not None), None)
+            elif statistics.obstacle(tensor) is None:
+                with statistics.undisturbed():
+                    call.values.append(self._readback.extremes(tensor))
+            if tensor.grad_fn is not None:
+                tensor.grad_fn.register_prehook(partial(self._gradient, index, tensor.output_nr))
+
+    def _gradient(self, index: int, output: int, gradients: Gradients) -> None:
+        if self._closed:
+            return
+        gradient = gradients[output]
+        if gradient is not None and statistics.obstacle(gradient) is None:
+            with statistics.out_of_sight(), statistics.undisturbed():
+                self._calls[index].gradients.append(self._readback.extremes(gradient))
+
+    def _operands(self, values: Any) -> Iterator[Operand]:
+        for value in values:
+            held = [value] if isinstance(value, Tensor) else [tensor for _, tensor in tensors(value)]
+            for tensor in held:
+                yield self._operand(tensor)
+            if not held and (isinstance(value, float | list | tuple) or hasattr(value, "__array_interface__")):
+                index = self._provenance.of_value(value)
+                if index is not None:
+                    yield Operand(tuple(getattr(value, "shape", ())), index)
+
+    def _operand(self, tensor: Tensor) -> Operand:
+        parameter = self._provenance.parameter(tensor)
+        index = None if parameter else self._provenance.maker(tensor)
+        if index is None and not parameter and tensor.grad_fn is not None:
+            index = self._unseen(tensor)
+        elif index is not None and tensor.requires_grad:
+            self._complete(index, tensor)
+        return Operand(tuple(tensor.shape), index, parameter, tensor.requires_grad)
+
+    def _complete(self, index: int, tensor: Tensor) -> None:
+        """A result of an autograd Function becomes known only when it is used."""
+        call = self._calls[index]
+        if call.name == call.function and not call.has_graph:
+            self._describe(index, [tensor])
+
+    def _unseen(self, tensor: Tensor) -> int:
+        """Code out of sight has made this tensor: its graph tells from what."""
+        node: Any = tensor.grad_fn
+        operands = [Operand((), index, name, True) for index, name in self._provenance.beneath(tensor)]
+        call = Call(node.name().removesuffix("Backward"), self._module(), None, self._step(), operands, True)
+        call.function = call.name if isinstance(node, BackwardCFunction) else ""
+        index = self._add(call)
+        self._provenance.made(tensor, index)
+        self._describe(index, [tensor])
+        return index
+
+    def _mark_losses(self, losses: Any) -> None:
+        for operand in self._operands(losses):
+            if operand.operation is not None:
+                self._calls[operand.operation].is_loss = self.saw_loss = True
+
+
+def _sources(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments whose values matter for the result."""
+    if name in SHAPED:
+        return ()
+    return args[:1] if name.endswith("_as") else (*args, *kwargs.values())
+
+
+def _precisely(name: str, kwargs: dict[str, Any]) -> str:
+    return f"{name}(rounding_mode)" if kwargs.get("rounding_mode") else name

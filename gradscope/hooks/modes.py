@@ -1,0 +1,56 @@
+"""Torch's stack of function modes, and whether torch transforms the model rather than run it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
+from torch.utils._device import DeviceContext
+
+
+def put_at_bottom(mode: TorchFunctionMode) -> None:
+    """Below all of the user's modes, so that they leave in the order they entered.
+
+    Just above a default device, which insists on that place. Not from within a backward: autograd would take
+    it off again.
+    """
+    above = _popped(lambda other: isinstance(other, DeviceContext))
+    _push_mode(mode)
+    _pushed(above)
+
+
+def take_off(mode: TorchFunctionMode) -> None:
+    """Off the stack, wherever in it the mode is."""
+    above = _popped(lambda other: other is mode)
+    if torch._C._len_torch_function_stack():
+        _pop_mode()
+    _pushed(above)
+
+
+def transforming() -> bool:
+    """Whether torch transforms or exports the model rather than run it: tracing, functorch, dual numbers, fakes."""
+    return (
+        torch._C._get_tracing_state() is not None
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or (
+            torch._C._len_torch_dispatch_stack() > 0
+            and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+        )
+    )
+
+
+def _popped(until: Callable[[Any], bool]) -> list[Any]:
+    modes: list[Any] = []
+    while torch._C._len_torch_function_stack():
+        mode = _pop_mode()
+        if until(mode):
+            _push_mode(mode)
+            break
+        modes.append(mode)
+    return modes
+
+
+def _pushed(modes: list[Any]) -> None:
+    for mode in reversed(modes):
+        _push_mode(mode)

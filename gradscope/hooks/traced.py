@@ -1,0 +1,87 @@
+"""A trace that is over: calls of torch functions, and how they become operations once their measurements have arrived."""
+
+from dataclasses import dataclass, field
+
+from gradscope.hooks.frames import Spot, resolve
+from gradscope.hooks.transfer import Ticket, Transfer
+from gradscope.records import Floats
+from gradscope.traces import Operand, Operation, Range
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """An operation in the making."""
+
+    name: str
+    module: str
+    place: Spot | None
+    step: int
+    operands: list[Operand]
+    grad_enabled: bool
+    function: str = ""
+    written: str = ""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    has_graph: bool = False
+    differentiable: bool = True
+    is_loss: bool = False
+    values: list[Ticket] = field(default_factory=list)
+    gradients: list[Ticket] = field(default_factory=list)
+    viewed: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A trace that is over, whose measurements may still be on their way."""
+
+    calls: list[Call]
+    transfer: Transfer
+    failure: Call | None
+
+    def ready(self) -> bool:
+        """Whether reading would not wait."""
+        return self.transfer.ready()
+
+    def operations(self) -> tuple[Operation, ...]:
+        """What was traced, as data. Waits for what has not arrived."""
+        tables = self.transfer.read()
+        made: list[Operation] = []
+        for index, call in enumerate(self.calls):
+            values = _range(call.values, tables)
+            if values is None and call.viewed is not None:
+                values = made[call.viewed].values
+            made.append(_operation(index, call, values, _range(call.gradients, tables)))
+        return tuple(made)
+
+    def failed(self) -> Operation | None:
+        """The operation that raised."""
+        return None if self.failure is None else _operation(len(self.calls), self.failure, None, None)
+
+
+def _operation(index: int, call: Call, values: Range | None, gradient: Range | None) -> Operation:
+    return Operation(
+        index,
+        call.name,
+        call.module,
+        None if call.place is None else resolve(call.place),
+        call.step,
+        tuple(call.operands),
+        call.shapes,
+        call.has_graph,
+        call.differentiable,
+        call.grad_enabled,
+        call.is_loss,
+        call.function,
+        call.written,
+        values,
+        gradient,
+    )
+
+
+def _range(tickets: list[Ticket], tables: list[Floats]) -> Range | None:
+    """The extremes over all measurements; NaN in one of them is NaN in all."""
+    if not tickets:
+        return None
+    rows = [tables[ticket.cells][ticket.row] for ticket in tickets]
+    lows, highs = [float(row[2]) for row in rows], [float(row[3]) for row in rows]
+    broken = [low for low in lows if low != low]
+    return Range(broken[0], broken[0]) if broken else Range(min(lows), max(highs))
