@@ -12,7 +12,7 @@ from torch.autograd.function import BackwardCFunction
 from gradscope.hooks import statistics
 from gradscope.hooks.applied import Applied, applied
 from gradscope.hooks.frames import resolve, spot, user_frame
-from gradscope.hooks.outputs import tensors
+from gradscope.hooks.outputs import shape, tensors
 from gradscope.hooks.provenance import Provenance
 from gradscope.hooks.spelling import EXITS, SHAPED, in_place, writes
 from gradscope.hooks.traced import Call, Traced
@@ -130,7 +130,7 @@ class Ledger:
 
     def _describe(self, index: int, made: list[Tensor]) -> None:
         call = self._calls[index]
-        call.shapes = tuple(tuple(tensor.shape) for tensor in made)
+        call.shapes = tuple(shape(tensor) for tensor in made)
         call.has_graph = any(tensor.requires_grad for tensor in made)
         call.differentiable = not made or any(tensor.is_floating_point() or tensor.is_complex() for tensor in made)
         for tensor in made:
@@ -167,7 +167,7 @@ class Ledger:
             index = self._unseen(tensor)
         elif index is not None and tensor.requires_grad:
             self._complete(index, tensor)
-        return Operand(tuple(tensor.shape), index, parameter, tensor.requires_grad)
+        return Operand(shape(tensor), index, parameter, tensor.requires_grad)
 
     def _complete(self, index: int, tensor: Tensor) -> None:
         """A result of an autograd Function becomes known only when it is used."""

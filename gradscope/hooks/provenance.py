@@ -112,7 +112,9 @@ class Provenance:
 
 def memory(tensor: Tensor) -> int:
     """The address of a tensor's storage; 0 when it has none to speak of."""
-    if tensor.layout is not torch.strided or type(tensor) not in (Tensor, torch.nn.Parameter):
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
+        return 0
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return 0
     return tensor.untyped_storage().data_ptr()
 
