@@ -52,6 +52,18 @@ def spot(frame: FrameType) -> Spot:
     return frame.f_code, frame.f_lasti, frame.f_lineno
 
 
+def mention(frame: FrameType, text: str) -> Spot:
+    """The last line with a text that ran before a frame's own, in its function or in those around; else its own."""
+    here: FrameType | None = frame
+    while here is not None and here.f_code.co_name != "<module>":
+        code = here.f_code
+        for line in range(here.f_lineno, code.co_firstlineno - 1, -1):
+            if is_users(code.co_filename) and text in linecache.getline(code.co_filename, line):
+                return code, -line, line
+        here = here.f_back
+    return spot(frame)
+
+
 def resolve(place: Spot) -> Location:
     """The location, with its file relative to the working directory when it lies below it."""
     code, instruction, line = place
@@ -85,6 +97,8 @@ def _location(code: CodeType, instruction: int, line: int) -> Location:
 
 def _columns(code: CodeType, instruction: int, line: int, text: str) -> tuple[int, int]:
     """Where in its line the expression stands that an instruction belongs to, in characters; 0 and 0 if not known."""
+    if instruction < 0:
+        return 0, 0
     first, last, start, end = next(islice(code.co_positions(), instruction // 2, None), (None,) * 4)
     if first != line or start is None or end is None:
         return 0, 0

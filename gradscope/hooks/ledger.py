@@ -11,7 +11,7 @@ from torch.autograd.function import BackwardCFunction
 
 from gradscope.hooks import statistics
 from gradscope.hooks.applied import Applied, applied
-from gradscope.hooks.frames import resolve, spot, user_frame
+from gradscope.hooks.frames import mention, resolve, spot, user_frame
 from gradscope.hooks.outputs import shape, tensors
 from gradscope.hooks.provenance import Provenance
 from gradscope.hooks.spelling import EXITS, SHAPED, in_place, writes
@@ -162,6 +162,9 @@ class Ledger:
 
     def _operand(self, tensor: Tensor) -> Operand:
         parameter = self._provenance.parameter(tensor)
+        source = None if parameter else self._provenance.rewrapped(tensor)
+        if source is not None:
+            return Operand(shape(tensor), self._rewrapped(tensor, source))
         index = None if parameter else self._provenance.maker(tensor)
         if index is None and not parameter and tensor.grad_fn is not None:
             index = self._unseen(tensor)
@@ -174,6 +177,16 @@ class Ledger:
         call = self._calls[index]
         if call.name == call.function and not call.has_graph:
             self._describe(index, [tensor])
+
+    def _rewrapped(self, tensor: Tensor, source: int) -> int:
+        """A tensor was made a leaf of its own by nn.Parameter, which nobody saw."""
+        operand = Operand(shape(tensor), source, "", self._calls[source].has_graph)
+        frame = user_frame()
+        index = self._add(Call("Parameter", self._module(), None, self._step(), [operand], True))
+        self._calls[index].shapes = (shape(tensor),)
+        self._calls[index].place = None if frame is None else mention(frame, "Parameter(")
+        self._provenance.made(tensor, index)
+        return index
 
     def _unseen(self, tensor: Tensor) -> int:
         """Code out of sight has made this tensor: its graph tells from what."""

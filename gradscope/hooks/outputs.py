@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 DEEPEST = 6
 
@@ -14,7 +14,7 @@ DEEPEST = 6
 def shape(tensor: Tensor) -> tuple[int, ...]:
     """A tensor's shape; () for one that has none, nested or not yet filled."""
     nested = tensor.is_nested and tensor.layout is not torch.jagged
-    return () if nested or isinstance(tensor, UninitializedTensorMixin) else tuple(tensor.shape)
+    return () if nested or is_lazy(tensor) else tuple(tensor.shape)
 
 
 def tensors(output: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:

@@ -68,10 +68,8 @@ class Provenance:
     def of_value(self, value: Any) -> int | None:
         """The operation that made a number, or the numbers in a list or an array."""
         interface = getattr(value, "__array_interface__", None)
-        if interface is not None:
-            known = self._exported.get(interface["data"][0])
-            return self._of_numbers(value.reshape(-1)[:MOST_NUMBERS].tolist()) if known is None else known
-        return self._of_numbers(value)
+        known = None if interface is None else self._exported.get(interface["data"][0])
+        return self._of_numbers(value) if known is None else known
 
     def beneath(self, tensor: Tensor) -> Iterator[tuple[int | None, str]]:
         """What a tensor that nobody saw being made was computed from: operations and parameters, told by its graph."""
@@ -99,10 +97,16 @@ class Provenance:
         self._made.clear()
         self._nodes.clear()
 
+    def rewrapped(self, tensor: Tensor) -> int | None:
+        """The operation that made the memory of a new leaf: nn.Parameter(t) is made out of sight, in t's memory."""
+        known = id(tensor) in self._made and self._made[id(tensor)][0]() is tensor
+        return None if known or not (tensor.is_leaf and tensor.requires_grad) else self._memories.get(memory(tensor))
+
     def _unknown(self, tensor: Tensor) -> int | None:
-        if tensor.is_leaf and tensor.requires_grad and not self.parameter(tensor):
-            return self._memories.get(memory(tensor))  # nn.Parameter(t) is made out of sight, in t's memory
-        return self._exported.get(memory(tensor)) if self._exported else None
+        if not self._exported or tensor.requires_grad:
+            return None
+        known = self._exported.get(memory(tensor))
+        return self._of_numbers(tensor) if known is None and tensor.device.type == "cpu" else known
 
     def _of_numbers(self, value: Any) -> int | None:
         if not self._numbers:
@@ -129,3 +133,5 @@ def _numbers(values: Any) -> Iterator[float]:
             yield float(value)
         elif isinstance(value, list | tuple):
             stack.extend(reversed(value[:MOST_NUMBERS]))
+        elif hasattr(value, "__array_interface__") or (isinstance(value, Tensor) and memory(value)):
+            stack.append(value.reshape(-1)[:MOST_NUMBERS].tolist())

@@ -1,6 +1,7 @@
-"""A trace that is over: calls of torch functions, and how they become operations once their measurements have arrived."""
+"""A trace that is over, and how its calls become operations once their measurements have arrived."""
 
 from dataclasses import dataclass, field
+from math import isnan, nan
 
 from gradscope.hooks.frames import Spot, resolve
 from gradscope.hooks.transfer import Ticket, Transfer
@@ -83,5 +84,4 @@ def _range(tickets: list[Ticket], tables: list[Floats]) -> Range | None:
         return None
     rows = [tables[ticket.cells][ticket.row] for ticket in tickets]
     lows, highs = [float(row[2]) for row in rows], [float(row[3]) for row in rows]
-    broken = [low for low in lows if low != low]
-    return Range(broken[0], broken[0]) if broken else Range(min(lows), max(highs))
+    return Range(nan, nan) if any(isnan(low) for low in lows) else Range(min(lows), max(highs))

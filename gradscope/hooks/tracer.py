@@ -101,8 +101,9 @@ class Tracer:
         trace = self._trace
         if trace is not None:
             whole = trace.saw_loss and self._known <= set(self._stepped)
-            again = len(self._known) < 2 or len(self._stepped) > len(set(self._stepped))
-            self._over = (whole and again) or bool(trace.lost) or self._boundaries >= LONGEST
+            # Of several optimizers one has to step again: then each one's forward was seen, wherever it began.
+            round_about = len(self._known) <= 1 or len(self._stepped) > len(set(self._stepped))
+            self._over = (whole and round_about) or bool(trace.lost) or self._boundaries >= LONGEST
         self.stop_if_over()
 
     def stop_if_over(self) -> None:
