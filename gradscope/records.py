@@ -124,7 +124,7 @@ class EventKind(StrEnum):
 
     BACKWARD = "backward"
     STEP = "step"
-    CLEARED = "cleared"
+    CHECKED = "checked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,8 @@ class LoopEvent:
     """Something that the training loop did.
 
     A `step` event tells which of the optimizer's parameters it used wrongly: `reused` were not cleared
-    since an earlier step used them, `cleared` were cleared after backward and before the step.
+    since an earlier step used them, `cleared` were cleared after backward and before the step. A `checked`
+    event stands before a step that would write NaN or Inf into the weights.
     `non_finite` is True when a sampled gradient held NaN or Inf; None when that is not known.
     """
 

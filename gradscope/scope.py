@@ -87,7 +87,8 @@ class Scope:
         self._roots = roots
         self._engine = engine
         self._cadence = cadence
-        self._hooks = Attachment(roots, cadence, keep, self._steps_arrived, self._deliver)
+        before_writes = self._judge_open if on_finding == "raise" else None
+        self._hooks = Attachment(roots, cadence, keep, self._steps_arrived, self._deliver, before_writes)
         self._recorder = self._hooks.recorder
         self._logdir = logdir
         self._writer: TensorBoardWriter | None = None
@@ -184,6 +185,9 @@ class Scope:
         if self._open:
             self._judge(recording)
         return recording
+
+    def _judge_open(self) -> None:
+        self._judge(self.recording)
 
     def _judge(self, recording: Recording) -> None:
         new, requests = self._engine.run(recording, monotonic())

@@ -29,8 +29,9 @@ GLOBAL_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on
 class Attachment:
     """All hooks on one model.
 
-    `on_steps` is called when finished steps have arrived; what it raises is a fault of ours and becomes a
-    note. `deliver` is called when no hook of ours is at work; what it raises is meant for the user.
+    `on_steps` is called when finished steps have arrived, `on_open` before an optimizer writes non-finite
+    gradients into the weights, if that is not None; what they raise is a fault of ours and becomes a note.
+    `deliver` is called when no hook of ours is at work; what it raises is meant for the user.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Attachment:
         keep: tuple[str, ...],
         on_steps: Callable[[list[Step]], None],
         deliver: Callable[[], None],
+        on_open: Callable[[], None] | None = None,
     ) -> None:
         self._registry = Registry(roots)
         self.recorder = Recorder(self._registry, cadence, keep)
@@ -47,6 +49,7 @@ class Attachment:
         self._loop = Loop(self._registry, self.recorder, self._parameters, self)
         self._modules = Modules(self._registry, self.recorder, self._loop, self._parameters, self._guarded)
         self._on_steps = on_steps
+        self._on_open = on_open
         self._deliver = deliver
         self._silence: object = None
         self._closed = False
@@ -115,6 +118,19 @@ class Attachment:
     def before_step(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step, of the watched model or of any other."""
         self._guarded(self._loop.step_begins)(optimizer)
+        if self._on_open is not None:
+            self._guarded(self._look_before)(optimizer, self._on_open)
+            try:
+                self._deliver()
+            except BaseException:
+                self._loop.step_abandoned(optimizer)
+                raise
+
+    def _look_before(self, optimizer: Optimizer, on_open: Callable[[], None]) -> None:
+        if self._loop.has_non_finite(optimizer):
+            self._tracer.stop()
+            self.recorder.collect()
+            on_open()
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""

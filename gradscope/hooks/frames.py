@@ -47,6 +47,16 @@ def user_frame(frame: FrameType | None = None) -> FrameType | None:
     return frame
 
 
+def in_optimizer() -> bool:
+    """Whether the step of an optimizer runs, of whatever library."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "step" and isinstance(frame.f_locals.get("self"), torch.optim.Optimizer):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def spot(frame: FrameType) -> Spot:
     """Where a frame is, as cheap as can be; `resolve` makes a location of it later."""
     return frame.f_code, frame.f_lasti, frame.f_lineno

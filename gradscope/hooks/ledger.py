@@ -11,7 +11,7 @@ from torch.autograd.function import BackwardCFunction
 
 from gradscope.hooks import statistics
 from gradscope.hooks.applied import Applied, applied
-from gradscope.hooks.frames import mention, resolve, spot, user_frame
+from gradscope.hooks.frames import in_optimizer, mention, resolve, spot, user_frame
 from gradscope.hooks.outputs import shape, tensors
 from gradscope.hooks.provenance import Provenance
 from gradscope.hooks.spelling import EXITS, SHAPED, in_place, writes
@@ -82,7 +82,8 @@ class Ledger:
         for tensor in made:
             self._provenance.made(tensor, index)
         if writes(call.name) and args and isinstance(args[0], Tensor):
-            call.written = self._provenance.wrote(args[0], index)
+            written = self._provenance.wrote(args[0], index)
+            call.written = "" if written and in_optimizer() else written
         if call.name in EXITS and args and isinstance(args[0], Tensor):
             self._provenance.exported(args[0], result, index)
         if self._inside is None:

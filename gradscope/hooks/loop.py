@@ -133,6 +133,27 @@ class Loop:
                 self._make_up_for_backward(optimizer)
             self._pending = self._states.before_step(owned) if self.phase is Phase.AFTER else Usage()
 
+    def has_non_finite(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether a step that is about to run would write NaN or Inf into the weights, as far as was measured.
+
+        Waits for the device.
+        """
+        owned = self._parameters.owned(optimizer)
+        overflow = _overflow(optimizer)
+        if not owned or self.phase is not Phase.AFTER or (overflow is not None and bool(overflow)):
+            return False
+        with undisturbed():
+            sampled = self._states.non_finite(owned)
+        if sampled and not self._recorder.observing:
+            self._recorder.log.add_event(LoopEvent(EventKind.CHECKED, user_location(), non_finite=True))
+        return sampled or self._recorder.open_is_notable()
+
+    def step_abandoned(self, optimizer: torch.optim.Optimizer) -> None:
+        """A step that had begun will not run."""
+        if self._parameters.owned(optimizer):
+            self._depth = max(0, self._depth - 1)
+            self._pending = Usage()
+
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
         owned = self._parameters.owned(optimizer)

@@ -161,6 +161,14 @@ class Recorder:
             complete=complete,
         )
 
+    def open_is_notable(self) -> bool:
+        """Whether what was measured in the step that has not ended is notable. Waits for the device."""
+        if not self.observing:
+            return False
+        self._send(self.log)
+        self.log.mark = len(self.log.entries)
+        return self._freeze(self.log).notable
+
     def tensor(self, path: str, kind: Kind, step: int) -> Tensor:
         """A kept tensor; `step` is a step's number, or counts kept steps from the end when negative."""
         kept = dict(self._kept)

@@ -162,6 +162,12 @@ class GradientStates:
         self._consume(owned, owner)
         return usage
 
+    def non_finite(self, owned: Sequence[int]) -> bool:
+        """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""
+        gradients = (self._parameter(i).grad for i in self._sample(owned))
+        plain = (g for g in gradients if g is not None and statistics.obstacle(g) is None)
+        return any(not torch.isfinite(gradient).all() for gradient in plain)
+
     def manually_updated(self) -> bool:
         """Whether parameters were changed since the last backward ended."""
         if self._generation != self.registry.generation:

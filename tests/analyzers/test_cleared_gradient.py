@@ -38,5 +38,5 @@ def test_silent_when_one_bad_batch_is_dropped() -> None:
 
 
 def test_silent_when_a_scaler_skips_the_step() -> None:
-    skipped = {0: [LoopEvent(EventKind.BACKWARD), LoopEvent(EventKind.CLEARED)]}
+    skipped = {0: [LoopEvent(EventKind.BACKWARD)]}
     assert not found(recording(events=skipped, ends={0: StepEnd.CLEARED}))
