@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts drift models docs format clean
+.PHONY: help setup demo test lint types contracts drift models bench docs format clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ drift: $(READY)  ## Are the analyzers' pages up to date?
 
 models: $(READY)  ## Train 264 real models watched and unwatched and write docs/models.md
 	$(RUN)python -m benchmarks.models
+
+bench: $(READY)  ## Time a step watched and unwatched
+	$(RUN)python -W ignore -m benchmarks.overhead
 
 docs: $(READY)  ## Write the analyzers' pages
 	$(RUN)python docs/generate.py

@@ -50,9 +50,11 @@ class Engine:
             for result in self._judged(analyzer, recording):
                 if isinstance(result, Request):
                     requests.append(result)
-                elif (key := (result.analyzer, result.cause)) not in self._found:
+                elif (known := self._found.get(key := (result.analyzer, result.cause))) is None:
                     self._found[key] = result
                     new.append(result)
+                elif known.location is None and result.location is not None:  # a trace has found the line
+                    self._found[key] = result
         causes = {id(finding) for finding in self._causes()}
         return tuple(finding for finding in new if id(finding) in causes), tuple(requests)
 

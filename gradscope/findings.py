@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
+from gradscope.excerpt import excerpt
 from gradscope.records import ROOT
 from gradscope.traces import Location
 
@@ -30,6 +31,7 @@ class Role(StrEnum):
     NOTE = "note"
     NAME = "name"
     PLACE = "place"
+    SOURCE = "source"
     TEXT = "text"
     FIX = "fix"
 
@@ -37,6 +39,7 @@ class Role(StrEnum):
 Line: TypeAlias = tuple[tuple[Role, str], ...]
 
 INDENT = " " * 9
+DEEPER = " " * 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,11 @@ class Finding:
         yield (*head, (Role.TEXT, f"   since step {self.step}"), (Role.PLACE, f"   {self.where}".rstrip()))
         place = f"{self.location}  " if self.location else ""
         yield ((Role.TEXT, INDENT), (Role.PLACE, place), (Role.TEXT, self.message))
+        for text in excerpt(self.location):
+            yield ((Role.TEXT, DEEPER), (Role.SOURCE, text))
         yield ((Role.TEXT, f"{INDENT}measured: {self.evidence}"),)
+        for text in _aligned(self.table):
+            yield ((Role.TEXT, DEEPER), (Role.TEXT, text))
         if self.why:
             yield ((Role.TEXT, f"{INDENT}why: {self.why}"),)
         for consequence in self.consequences:
@@ -152,6 +159,13 @@ class Report:
 def plain(lines: Iterator[Line]) -> str:
     """Lines as text without colour."""
     return "\n".join("".join(text for _, text in line).rstrip() for line in lines)
+
+
+def _aligned(table: tuple[tuple[str, ...], ...]) -> Iterator[str]:
+    """Rows as text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for first, *others in table:
+        yield "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))])
 
 
 def summary(names: tuple[str, ...], most: int = 3) -> str:

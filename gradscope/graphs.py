@@ -1,21 +1,49 @@
 """How parameters hang on the loss: which are starved of gradients, and where the graph is cut. Pure functions."""
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
+from gradscope.dataflow import CHECKPOINT, EXITS, SAMPLING, Flow, flow_of, strangers
 from gradscope.records import Call, Floats, Kind, ParameterInfo, Recording, Site, Statistic, StepEnd
 from gradscope.traces import Operation
 
 Paths: TypeAlias = tuple[str, ...]
 
 SAME = 1e-6
-INDEX = attrgetter("index")
-EXITS = frozenset({"item", "tolist", "numpy", "__array__", "__float__", "__int__"})
+SETTLED = 2
+
+# Where numbers of another library come back into torch.
+ENTRIES = frozenset({"as_tensor", "asarray", "frombuffer", "from_numpy", "full", "scalar_tensor", "tensor"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The operation that cuts parameters off from the loss, with the paths of those whose cut it is.
+
+    `indices` says that what is used are the indices beside its result, `sampled` that it draws a sample.
+    """
+
+    operation: Operation
+    victims: Paths = ()
+    indices: bool = False
+    sampled: bool = False
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether a gradient could come through if only the graph were kept."""
+        return self.operation.differentiable and not self.indices and not self.sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Escape:
+    """Where values leave torch and where they seem to come back; what happens to them between is out of sight."""
+
+    exit: Operation
+    entry: Operation
+    victims: Paths = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +68,26 @@ def starved(recording: Recording) -> tuple[ParameterInfo, ...]:
     hungry = [parameter for parameter in trainable if not parameter.contributions]
     if not hungry or len(hungry) == len(trainable):
         return ()
-    if any(parameter.optimizer_steps for parameter in trainable):
-        hungry = [parameter for parameter in hungry if parameter.optimizer_steps]
-    elif not recording.complete and all(step.end is StepEnd.OPEN for step in recording.steps):
+    if not (_optimized(recording) or recording.complete) and all(s.end is StepEnd.OPEN for s in recording.steps):
         return ()
-    moved = _moved(recording) if hungry else frozenset()
-    return tuple(parameter for parameter in hungry if parameter.path not in moved)
+    return _without(_moved(recording) | _written(recording), _stepped(recording, hungry))
+
+
+def unmoved(recording: Recording) -> tuple[ParameterInfo, ...]:
+    """Trainable parameters whose gradient was exactly zero whenever it was measured."""
+    measured = recording.values(Kind.PARAMETER_GRADIENT, Statistic.COUNT) > 0
+    zero = recording.values(Kind.PARAMETER_GRADIENT, Statistic.ABS_MAX) == 0
+    chosen = measured.any(axis=0) & (zero | ~measured).all(axis=0)
+    if not chosen.any():
+        return ()
+    paths = _paths(recording.sites_of(Kind.PARAMETER_GRADIENT), chosen)
+    fed = [each for each in recording.parameters if each.trainable and each.contributions and names(each) & paths]
+    return _without(_written(recording), _stepped(recording, fed))
+
+
+def settled(recording: Recording) -> bool:
+    """Whether enough steps were observed to tell a cut from parameters that are moved by other means."""
+    return recording.complete or len(recording.observed) >= SETTLED
 
 
 def ran(recording: Recording, flags: Call = Call.GRAD | Call.NO_GRAD) -> frozenset[str]:
@@ -60,31 +102,49 @@ def ancestors(path: str) -> frozenset[str]:
     return frozenset({""} | {".".join(parts[:end]) for end in range(1, len(parts) + 1)})
 
 
-def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> dict[Operation, Paths]:
-    """The traced operations that cut parameters off from the loss, each with those whose first cut it is.
+def names(parameter: ParameterInfo) -> frozenset[str]:
+    """The full names of a parameter."""
+    return frozenset({parameter.path, *parameter.aliases})
 
-    A cut lies between a parameter and the loss, and its result has no graph; the operations of one stretch
-    without grad mode count as one. Where values leave the tensors (`tolist`) the trace ends; that counts as a
-    cut if the modules tell of one, too.
-    """
-    operations = recording.operations
-    toward_loss, consumers, stretches = _reaching_loss(operations), _consumers(operations), _stretches(operations)
-    leaders: dict[int, Operation] = {}
-    victims: dict[int, Paths] = {}
-    place = gap(recording, parameters)
-    cut_by_modules = place.victims if place else ()
-    for parameter in parameters:
-        names = {parameter.path, *parameter.aliases}
-        users = [operation for operation in operations if names.intersection(operation.parameters)]
-        derived = _derived(users, consumers)
-        first = min((o for o in derived if o.index in toward_loss and not o.has_graph), key=INDEX, default=None)
-        if first is None and parameter in cut_by_modules:
-            first = max((o for o in derived if o.name in EXITS), key=INDEX, default=None)
-        if first is not None:
-            key = stretches.get(first.index, first.index)
-            leaders[key] = min(leaders.get(key, first), first, key=INDEX)
-            victims[key] = (*victims.get(key, ()), parameter.path)
-    return {leaders[key]: victims[key] for key in leaders}
+
+def losses(recording: Recording, parameter: ParameterInfo) -> tuple[Operation, ...]:
+    """The losses of the trace that speak for a parameter: those of the steps in which an optimizer updated it."""
+    everywhere = not recording.stepped or not _optimized(recording)
+    steps = {step for step, paths in recording.stepped.items() if names(parameter) & paths}
+    return tuple(each for each in flow_of(recording.operations).losses if everywhere or each.step in steps)
+
+
+def unspoken(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[ParameterInfo, ...]:
+    """Those that no trace speaks for: no loss does, or what used them ran before the trace began."""
+    uses = flow_of(recording.operations).uses
+    return tuple(p for p in parameters if not (losses(recording, p) and any(name in uses for name in names(p))))
+
+
+def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[Cut, ...]:
+    """The traced operations that cut parameters off from the loss; those of one stretch or one line count as one."""
+    flow = flow_of(recording.operations)
+    found = [_cut(flow, each, losses(recording, each)) for each in parameters] if settled(recording) else []
+    made = [cut for cut in found if cut is not None]
+    return _merged(_merged(made, lambda cut: _stretch(flow, cut)), _line)
+
+
+def flat(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[Cut, ...]:
+    """The traced operations whose derivative is zero and that every gradient of some parameters comes through."""
+    flow = flow_of(recording.operations)
+    found = [_flat(flow, each, losses(recording, each)) for each in parameters] if settled(recording) else []
+    return _merged([cut for cut in found if cut is not None], _line)
+
+
+def escapes(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[Escape, ...]:
+    """Where values leave torch and seem to come back, if the modules tell of a cut, too."""
+    place = gap(recording, parameters) if settled(recording) else None
+    found: dict[tuple[int, int], Escape] = {}
+    for parameter in place.victims if place else ():
+        escape = _escape(recording, parameter, place.below if place else "")
+        if escape is not None:
+            key = escape.exit.index, escape.entry.index
+            found[key] = replace(escape, victims=(*(found[key].victims if key in found else ()), parameter.path))
+    return tuple(found.values())
 
 
 def gap(recording: Recording, parameters: Collection[ParameterInfo]) -> Gap | None:
@@ -114,13 +174,31 @@ def without_grad(recording: Recording, parameters: Collection[ParameterInfo]) ->
 
 
 def cut_off(recording: Recording) -> frozenset[str]:
-    """Paths of the starved parameters that a cut explains, by the trace if there is one, else by module facts."""
+    """Paths of the starved parameters that a cut explains: by the trace, by module facts where none speaks for them."""
     hungry = starved(recording)
-    if recording.operations:
-        return frozenset(path for paths in cuts(recording, hungry).values() for path in paths)
-    place = gap(recording, hungry)
-    victims = (*without_grad(recording, hungry), *(place.victims if place else ()))
-    return frozenset(parameter.path for parameter in victims)
+    by_trace = (each.victims for found in (cuts, escapes) for each in found(recording, hungry))
+    silent = unspoken(recording, hungry)
+    place = gap(recording, silent)
+    by_modules = (*without_grad(recording, silent), *(place.victims if place else ()))
+    return frozenset(parameter.path for parameter in by_modules).union(*by_trace)
+
+
+def _optimized(recording: Recording) -> bool:
+    return any(parameter.optimizer_steps for parameter in recording.parameters if parameter.trainable)
+
+
+def _stepped(recording: Recording, parameters: Iterable[ParameterInfo]) -> list[ParameterInfo]:
+    """Those that an optimizer has stepped; all of them where none has stepped at all."""
+    return [parameter for parameter in parameters if parameter.optimizer_steps or not _optimized(recording)]
+
+
+def _without(paths: frozenset[str], parameters: Iterable[ParameterInfo]) -> tuple[ParameterInfo, ...]:
+    return tuple(parameter for parameter in parameters if not names(parameter) & paths)
+
+
+def _written(recording: Recording) -> frozenset[str]:
+    """Paths of the parameters that the program itself writes to."""
+    return frozenset(operation.written for operation in recording.operations if operation.written)
 
 
 def _moved(recording: Recording) -> frozenset[str]:
@@ -148,46 +226,68 @@ def _with_gradient(recording: Recording) -> frozenset[str]:
     return frozenset(sites[column].module for column in np.flatnonzero(arrived[steps[-1]]))
 
 
-def _reaching_loss(operations: Sequence[Operation]) -> set[int]:
-    """Indices of the operations whose results flow into the loss."""
-    inputs = {operation.index: operation.inputs for operation in operations}
-    stack = [operation.index for operation in operations if operation.is_loss]
-    found = set[int]()
-    while stack:
-        index = stack.pop()
-        if index not in found:
-            found.add(index)
-            stack.extend(inputs.get(index, ()))
-    return found
+def _cut(flow: Flow, parameter: ParameterInfo, ends: Sequence[Operation]) -> Cut | None:
+    severed = flow.severed(names(parameter), ends)
+    if not severed:
+        return None
+    # Beside a cut of values, a mask or an index is what it usually is: no way for a gradient, and none is missed.
+    operation, indices = min(severed, key=lambda end: (end[1] or not end[0].differentiable, end[0].index))
+    sample = flow.sample(operation)
+    if sample is not None:
+        return Cut(sample, (parameter.path,), sampled=True)
+    return Cut(flow.exit(operation), (parameter.path,), indices)
 
 
-def _consumers(operations: Sequence[Operation]) -> dict[int, list[Operation]]:
-    """For each operation those that use its result."""
-    consumers: dict[int, list[Operation]] = defaultdict(list)
-    for operation in operations:
-        for source in operation.inputs:
-            consumers[source].append(operation)
-    return consumers
+def _flat(flow: Flow, parameter: ParameterInfo, ends: Sequence[Operation]) -> Cut | None:
+    found = flow.flattened(names(parameter), ends)
+    return Cut(found[0], (parameter.path,), sampled=found[0].name in SAMPLING) if found else None
 
 
-def _derived(start: Iterable[Operation], consumers: Mapping[int, list[Operation]]) -> list[Operation]:
-    """These operations and all that are computed from them."""
-    stack, found = list(start), dict[int, Operation]()
-    while stack:
-        operation = stack.pop()
-        if operation.index not in found:
-            found[operation.index] = operation
-            stack.extend(consumers.get(operation.index, ()))
-    return list(found.values())
+def _escape(recording: Recording, parameter: ParameterInfo, below: str) -> Escape | None:
+    flow = flow_of(recording.operations)
+    users = [operation for name in names(parameter) for _, operation in flow.uses.get(name, ())]
+    toward = flow.toward(losses(recording, parameter))
+    if any(each.index in toward for each in users):
+        return None
+    derived = flow.downstream(users)
+    exits = sorted((each for each in derived if each.name in EXITS and each.operands), key=lambda each: each.index)
+    if not exits:
+        return None
+    # What comes back must reach the module that learns: targets of the loss come from outside, too.
+    toward &= flow.upstream(
+        each for each in flow.operations if each.index in toward and below in ancestors(each.module)
+    )
+    before = {shape for each in flow.operations if each.index <= exits[0].index for shape in strangers(each)}
+    for entry in (each for each in flow.operations if each.index in toward):
+        out = [each for each in exits if each.index < entry.index and each.step == entry.step]
+        back = [each for each in out if each.operands[0].shape in strangers(entry) - before]
+        if out and (back or (entry.name in ENTRIES and not entry.operands)):
+            return Escape((back or out)[-1], entry)
+    return None
 
 
-def _stretches(operations: Sequence[Operation]) -> dict[int, int]:
-    """For each operation that ran without grad mode, where its stretch of such operations began."""
-    stretches: dict[int, int] = {}
-    start: int | None = None
-    for operation in operations:
-        if operation.grad_enabled:
-            start = None
-        else:
-            start = stretches[operation.index] = operation.index if start is None else start
-    return stretches
+def _stretch(flow: Flow, cut: Cut) -> Hashable:
+    """What tells stretches without grad mode apart, each of which is one cut."""
+    operation = cut.operation
+    whole = not operation.grad_enabled and cut.differentiable and operation.function != CHECKPOINT
+    return flow.stretches[operation.index] if whole else ("", operation.index)
+
+
+def _line(cut: Cut) -> Hashable:
+    """What tells cuts of different lines apart."""
+    operation, place = cut.operation, cut.operation.location
+    if place is None:
+        return operation.index
+    mode = not operation.grad_enabled and cut.differentiable
+    return operation.function == CHECKPOINT, "" if mode else operation.name, place.file, place.line
+
+
+def _merged(cuts: Iterable[Cut], key: Callable[[Cut], Hashable]) -> tuple[Cut, ...]:
+    """One cut, the first, for those that have the same key."""
+    groups: dict[Hashable, list[Cut]] = {}
+    for cut in cuts:
+        groups.setdefault(key(cut), []).append(cut)
+    firsts = [(min(group, key=lambda cut: cut.operation.index), group) for group in groups.values()]
+    return tuple(
+        replace(first, victims=tuple(path for cut in group for path in cut.victims)) for first, group in firsts
+    )

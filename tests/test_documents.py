@@ -16,20 +16,27 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 INSIDE = r"(?:(?!```).)*"
 SHOWN = re.compile(rf"(?P<head>```python\n(?P<code>{INSIDE})```\s+```text\n){INSIDE}```", re.DOTALL)
+PRINTED = re.compile(rf"(?P<head>```\npython (?P<script>examples/\w+\.py)\n```\s+```text\n){INSIDE}```", re.DOTALL)
 PYTHON = re.compile(rf"^```python\n({INSIDE})```$", re.DOTALL | re.MULTILINE)
 
 
-def output(code: str, folder: Path) -> str:
+def output(script: str, folder: Path) -> str:
+    """What a script prints when it is run in a folder."""
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rstrip("\n") + "\n"
+
+
+def output_of(code: str, folder: Path) -> str:
     """What this code prints when it is run as train.py in a folder of its own."""
     (folder / "train.py").write_text(code, encoding="utf-8")
-    done = subprocess.run([sys.executable, "train.py"], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return output("train.py", folder)
 
 
 def refreshed(text: str, folder: Path) -> str:
-    """The document with the real output in every ```text block that directly follows a ```python block."""
-    return SHOWN.sub(lambda found: f"{found['head']}{output(found['code'], folder)}```", text)
+    """The document with the real output in every ```text block that directly follows a program, or an example's name."""
+    text = SHOWN.sub(lambda found: f"{found['head']}{output_of(found['code'], folder)}```", text)
+    return PRINTED.sub(lambda found: f"{found['head']}{output(found['script'], ROOT)}```", text)
 
 
 def comparable(text: str) -> str:
@@ -39,7 +46,8 @@ def comparable(text: str) -> str:
 
 def test_the_readme_shows_what_its_code_prints(tmp_path: Path) -> None:
     shown = README.read_text(encoding="utf-8")
-    assert SHOWN.search(shown), "README.md has no ```python block with its output in a ```text block right under it"
+    for kind in (SHOWN, PRINTED):
+        assert kind.search(shown), f"README.md has no output under {kind.pattern}"
     real = refreshed(shown, tmp_path)
     if os.environ.get("GRADSCOPE_UPDATE") == "1" and comparable(shown) != comparable(real):
         README.write_text(real, encoding="utf-8")

@@ -122,7 +122,7 @@ def middle_without_grad() -> gradscope.Scope:
     return cut_by(without_grad)
 
 
-@sick("detached-tensor", "argmax", "encoder.0.weight")
+@sick("non-differentiable-op", "argmax", "encoder.0.weight", "test_sick.py")
 def argmax_in_the_path() -> gradscope.Scope:
     return cut_by(lambda x: nn.functional.one_hot(x.argmax(1), 8).float())
 
@@ -204,7 +204,7 @@ class Ratio(nn.Module):
         return x / (x - x)
 
 
-@sick("non-finite-value", "1", "forward")
+@sick("non-finite-value", "born in div in '1'", "test_sick.py", "return x / (x - x)")
 def division_by_zero_in_the_forward() -> gradscope.Scope:
     net = nn.Sequential(nn.Linear(6, 8), Ratio(), nn.Linear(8, 2))
     return fit(net, lambda: net(torch.randn(5, 6)).square().mean())

@@ -5,8 +5,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer, Request
+from gradscope.dataflow import CHECKPOINT, EXITS, expression
 from gradscope.findings import Finding, Severity
-from gradscope.graphs import EXITS, ancestors, cuts, gap, ran, starved, without_grad
+from gradscope.graphs import (
+    Cut,
+    Escape,
+    ancestors,
+    cuts,
+    escapes,
+    gap,
+    ran,
+    settled,
+    starved,
+    unspoken,
+    without_grad,
+)
 from gradscope.records import Kind, ParameterInfo, Recording
 from gradscope.traces import Failure, Operation
 
@@ -15,7 +28,24 @@ WHY = "backpropagation ends at the cut, so these weights never change"
 FREEZE = "or freeze them with requires_grad_(False) if that is meant"
 OUTSIDE = f"call it outside torch.no_grad(), {FREEZE}"
 
-DETACHING = {"detach": ".detach()", "detach_": ".detach_()", "data": ".data"}
+NAMES = {
+    "Parameter": "nn.Parameter()",
+    "__array__": "a conversion to numpy",
+    "__deepcopy__": "deepcopy()",
+    "__float__": "float()",
+    "__int__": "int()",
+    "__setitem__": "an assignment to elements",
+    "data": ".data",
+    "detach": ".detach()",
+    "detach_": ".detach_()",
+    "item": ".item()",
+    "new_tensor": ".new_tensor()",
+    "numpy": ".numpy()",
+    "tensor": "torch.tensor()",
+    "tolist": ".tolist()",
+}
+WRAPPED = "Parameter"  # noticed where it is used first
+COPIES = frozenset({"deepcopy()", "nn.Parameter()", ".new_tensor()", "torch.tensor()"})
 
 
 @dataclass(frozen=True)
@@ -25,7 +55,8 @@ class DetachedTensor(Analyzer):
     ## What it means
     Backpropagation follows the graph that autograd records. Something on the way from these parameters to
     the loss left that graph: `detach()`, `.data`, `torch.no_grad()`, `.item()`, a numpy round trip, a tensor
-    wrapped anew, or an operation without a derivative, as `argmax`.
+    wrapped anew, or a reentrant checkpoint none of whose inputs requires grad. An operation that has no
+    derivative is `non-differentiable-op`.
 
     ## Why it matters
     The parameters before the cut stay at their initial values. The rest of the model learns around them, so
@@ -33,9 +64,13 @@ class DetachedTensor(Analyzer):
 
     ## How it is measured
     Trainable parameters that an optimizer has stepped and that no backward ever gave a gradient, while others
-    received one, make this analyzer ask for a trace of the next step. In the trace, a cut is the first
-    operation without a graph on the way from such a parameter to the loss. Without a trace the modules tell:
-    those that ran only without grad mode, and those that ran before the first one that a gradient reached.
+    received one, are followed through a trace of the operations: along the graph as far as it goes, to the
+    operation whose result leaves it and yet flows into a loss of a step in which they were updated. The last
+    such operation on the way is the cut: one whose result only scales what is still in the graph is none.
+    Where numbers pass through another library, the trace ends, and the place where they seem to come back is
+    a suspicion: a warning, and only if no module before the cut received a gradient. Without a trace the
+    modules tell: those that ran only without grad mode, and those that ran before the first one that a
+    gradient reached.
 
     ## What it is not
     Frozen parameters; a stop-gradient branch whose parameters another branch trains (SimSiam, BYOL); targets
@@ -50,14 +85,15 @@ class DetachedTensor(Analyzer):
 
     ## Fires on
     >>> from gradscope.records import ParameterInfo
-    >>> from gradscope.traces import Operation
+    >>> from gradscope.traces import Operand, Operation
     >>> from gradscope.testing import recording
     >>> learning = ParameterInfo("head.weight", "head", optimizer_steps=1, contributions=1)
     >>> starved = ParameterInfo("encoder.weight", "encoder", optimizer_steps=1, contributions=0)
+    >>> encoder, head = (Operand(parameter=f"{name}.weight", has_graph=True) for name in ("encoder", "head"))
     >>> trace = [
-    ...     Operation(0, "linear", "encoder", parameters=("encoder.weight",), had_graph=True, has_graph=True),
-    ...     Operation(1, "detach", "encoder", inputs=(0,), had_graph=True),
-    ...     Operation(2, "linear", "head", None, (1,), ("head.weight",), True, True, is_loss=True),
+    ...     Operation(0, "linear", "encoder", operands=(encoder,), has_graph=True),
+    ...     Operation(1, "detach", "encoder", operands=(Operand(operation=0, has_graph=True),)),
+    ...     Operation(2, "linear", "head", operands=(Operand(operation=1), head), has_graph=True, is_loss=True),
     ... ]
     >>> for found in DetachedTensor().analyze(recording(parameters=[starved, learning], operations=trace)):
     ...     print(found)
@@ -85,36 +121,49 @@ class DetachedTensor(Analyzer):
         if recording.failure and NO_GRAPH in recording.failure.message:
             yield self._no_graph(recording, recording.failure)
         hungry = starved(recording)
-        if hungry and recording.operations:
-            for operation, victims in cuts(recording, hungry).items():
-                yield self._cut(recording, operation, victims)
-        elif hungry:
-            yield from self._untraced(recording, hungry)
+        found, suspected = cuts(recording, hungry), escapes(recording, hungry)
+        yield from (self._cut(recording, cut) for cut in found if cut.differentiable)
+        yield from (self._escape(recording, escape) for escape in suspected)
+        explained = set[str]().union(*(cut.victims for cut in found), *(escape.victims for escape in suspected))
+        rest = tuple(parameter for parameter in hungry if parameter.path not in explained)
+        silent = unspoken(recording, rest)
+        if recording.complete:
+            yield from self._by_modules(recording, _running(recording, silent))
+        elif suspects := _running(recording, rest if settled(recording) else silent):
+            yield Request(f"{len(suspects)} parameters received no gradient: where is the graph cut?")
 
-    def _cut(self, recording: Recording, operation: Operation, victims: tuple[str, ...]) -> Finding:
-        name = DETACHING.get(operation.name, operation.name.strip("_"))
-        within, behind = f" in module {operation.module!r}", f" after {_last_module(recording, victims)!r}"
-        place = within if operation.module else behind
-        if operation.name in EXITS:
-            message = f"{name}{place} leaves the graph: {_number(victims)} no gradient"
-            evidence = "its result is a plain value without a graph, and no gradient arrives before it"
+    def _cut(self, recording: Recording, cut: Cut) -> Finding:
+        operation, victims = cut.operation, cut.victims
+        subject = f"{_name(operation)}{_place(recording, operation, victims)}"
+        verb = "cuts the graph"
+        if operation.function == CHECKPOINT:
+            evidence = (
+                "it ran without grad mode, no input of it requires grad, and the loss is computed from its result"
+            )
+        elif operation.name in EXITS:
+            evidence = "its result is a plain value without a graph, and the loss is computed from it"
         elif operation.grad_enabled:
-            message = f"{name}{place} cuts the graph: {_number(victims)} no gradient"
             evidence = "its input was part of the graph, its result is not, and the loss is computed from it"
         else:
-            message = f"{name}{place} ran without grad mode: {_number(victims)} no gradient"
+            verb = "ran without grad mode"
             evidence = "grad mode was off when it used them, and the loss is computed from its result"
-        fix, cause = _fix(name, operation), f"{name}{place} at {operation.location}"
+        message = f"{subject} {verb}: {_number(victims)} no gradient"
+        cause = f"{subject} at {operation.location}"
+        fix = _fix(operation)
         return self._found(recording, victims, message, evidence, fix=fix, cause=cause, location=operation.location)
 
-    def _untraced(self, recording: Recording, hungry: tuple[ParameterInfo, ...]) -> Iterator[Finding | Request]:
-        """Ask for a trace; when it is too late for one, what modules tell."""
-        running = ran(recording)
-        suspects = tuple(parameter for parameter in hungry if running & ancestors(parameter.module))
-        if not recording.complete:
-            if suspects:
-                yield Request(f"{len(suspects)} parameters received no gradient: where is the graph cut?")
-            return
+    def _escape(self, recording: Recording, escape: Escape) -> Finding:
+        left, back, victims = escape.exit, escape.entry, escape.victims
+        out = f"{_name(left)}{_place(recording, left, victims)}"
+        again = f"{_name(back)} at {back.location}" if back.location else _name(back)
+        message = f"values leave the graph at {out} and seem to come back at {again}: {_number(victims)} no gradient"
+        evidence = "what happens to them between the two is not torch's; no gradient arrives before, and some after"
+        fix = f"compute with torch functions from {_name(left)} to {_name(back)}, {FREEZE}"
+        options = {"fix": fix, "cause": f"{out} at {left.location}", "location": left.location}
+        return self._found(recording, victims, message, evidence, severity=Severity.WARNING, **options)
+
+    def _by_modules(self, recording: Recording, suspects: tuple[ParameterInfo, ...]) -> Iterator[Finding]:
+        """When it is too late for a trace, what modules tell."""
         off = without_grad(recording, suspects)
         if off:
             victims = tuple(parameter.path for parameter in off)
@@ -159,14 +208,38 @@ class DetachedTensor(Analyzer):
         )
 
 
-def _fix(name: str, operation: Operation) -> str:
+def _running(recording: Recording, parameters: tuple[ParameterInfo, ...]) -> tuple[ParameterInfo, ...]:
+    """Those whose module ran, or one that contains it."""
+    running = ran(recording) if parameters else frozenset()
+    return tuple(parameter for parameter in parameters if running & ancestors(parameter.module))
+
+
+def _name(operation: Operation) -> str:
+    """As the user wrote it."""
+    if operation.function == CHECKPOINT:
+        return "checkpoint(use_reentrant=True)"
+    if "deepcopy(" in expression(operation):
+        return "deepcopy()"
+    return NAMES.get(operation.name, operation.name)
+
+
+def _place(recording: Recording, operation: Operation, victims: tuple[str, ...]) -> str:
+    if operation.function == CHECKPOINT:
+        return f" around module {operation.module!r}"
+    if operation.module and operation.name != WRAPPED:
+        return f" in module {operation.module!r}"
+    return f" after {_last_module(recording, victims)!r}"
+
+
+def _fix(operation: Operation) -> str:
+    name = _name(operation)
+    if operation.function == CHECKPOINT:
+        return f"call checkpoint() with use_reentrant=False, {FREEZE}"
+    if operation.name in EXITS or name in COPIES:
+        return f"keep the tensor instead of the copy that {name} makes, {FREEZE}"
     if not operation.grad_enabled:
         return OUTSIDE
-    if operation.name in DETACHING:
-        return f"remove {name}, {FREEZE}"
-    if operation.name in EXITS or "tensor" in name:
-        return f"keep the tensor instead of the copy that {name} makes, {FREEZE}"
-    return f"{name} has no derivative: use one that has (softmax, Gumbel-softmax, straight-through)"
+    return f"remove {name}, {FREEZE}"
 
 
 def _last_module(recording: Recording, victims: tuple[str, ...]) -> str:

@@ -1,16 +1,23 @@
 """The first NaN or Inf, and where it was born."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.analyzer import Analyzer
+from gradscope.analyzer import Analyzer, Request
+from gradscope.births import Birth, advice, birth, candidates, row
+from gradscope.dataflow import flow_of
 from gradscope.findings import Finding, Severity
 from gradscope.records import STORED, EventKind, Kind, Recording, Site, Statistic, Step, StepEnd
+from gradscope.traces import Operation
 
+WHY = "one such step makes every weight it touches NaN, for good"
+STOP = 'watch with on_finding="raise" to stop before the optimizer writes it into the weights'
+MOST_ROWS = 6
+MOST_NAMED = 3
 EDGES = "log(0), sqrt(0), division by 0 or overflow"
 SUM = STORED.index(Statistic.SUM)
 
@@ -32,6 +39,11 @@ class NonFiniteValue(Analyzer):
     a parameter. The origin is looked for in the order of computation: outputs, gradients from the last output
     back, gradients of parameters, updates. Between observed steps a few small gradients are checked.
 
+    In a traced step, as the first one is, the origin is an operation: the first with a result that is not finite
+    though its operands were, or the one whose own gradient was finite and whose operand's was not. In another
+    step the origin is a module, and of the operations that the trace has seen there, those are named that can
+    bear NaN; a single one gives its line. Weights that hold NaN already hide everything else.
+
     ## What it is not
     Gradients of a step that a gradient scaler skipped; masked logits, which hold -Inf on purpose (Inf alone
     in an output is never judged). If another output held new Inf before the first NaN, that is the origin.
@@ -45,11 +57,14 @@ class NonFiniteValue(Analyzer):
     >>> from gradscope.testing import recording
     >>> nan = float("nan")
     >>> outputs, back = {"fc": 1.0, "head": 1.0}, {"fc": [0.1, nan], "head": [0.1, nan]}
-    >>> for found in NonFiniteValue().analyze(recording(steps=2, activation=outputs, activation_gradient=back)):
+    >>> made = recording(steps=2, activation=outputs, activation_gradient=back, complete=True)
+    >>> for found in NonFiniteValue().analyze(made):
     ...     print(found)
     ERROR    non-finite-value   since step 1   'head'
              NaN is born in the loss
              measured: no output holds NaN, but the gradient that arrives at 'head' (Module) holds NaN
+                 last values  min  max
+                 head         nan  nan
              why: one such step makes every weight it touches NaN, for good
              fix: look into the loss for log(0), sqrt(0), division by 0 or overflow, or use a fused loss
 
@@ -68,54 +83,103 @@ class NonFiniteValue(Analyzer):
     needs: ClassVar[frozenset[Kind]] = frozenset({Kind.ACTIVATION, Kind.ACTIVATION_GRADIENT, Kind.PARAMETER_GRADIENT})
     every_step: ClassVar[bool] = True
 
-    def analyze(self, recording: Recording) -> Iterator[Finding]:
-        """At most one finding."""
-        row, told = _first_bad(recording), _first_told(recording)
-        if told is not None and (row is None or told.index < recording.observed[row].index):
-            evidence = "a sampled gradient was not finite in this step, which was not measured layer by layer"
-            fix = f"watch with every=1 to see where it is born; look for {EDGES}"
-            yield self._found(told, None, "a gradient holds NaN or Inf", evidence, fix)
-        elif row is not None:
-            born = self._in_forward(recording, row) or self._in_backward(recording, row)
-            yield born or self._in_weights(recording, row)
+    def analyze(self, recording: Recording) -> Iterator[Finding | Request]:
+        """At most one finding, and the wish for a trace where that can still tell more."""
+        bad, told = _first_bad(recording), _first_told(recording)
+        if told is not None and (bad is None or told.index < recording.observed[bad].index):
+            yield self._told(recording, told)
+        elif bad is not None:
+            yield self._located(recording, bad) or self._by_site(recording, bad)
+        else:
+            return
+        if not recording.complete and not _poisoned(recording):
+            yield Request("a value is not finite: which operation makes it so?")
 
-    def _in_forward(self, recording: Recording, row: int) -> Finding | None:
+    def _located(self, recording: Recording, bad: int) -> Finding | None:
+        """The operation, if this step or a later one with sound weights was traced."""
+        flow = flow_of(recording.operations)
+        first = recording.observed[bad].index
+        for step in sorted({operation.step for operation in recording.operations if operation.step >= first}):
+            found = birth(flow, step, _with_bad_gradient(recording, step))
+            if found is not None and not _poisoned(recording, before=step):
+                return self._born(found, first)
+        return None
+
+    def _born(self, found: Birth, first: int) -> Finding:
+        operation = found.operation
+        place = f" in {operation.module!r}" if operation.module else ""
+        if found.backward:
+            message = f"{found.word} is born in the backward of {operation.name}{place}"
+            evidence = f"the gradient that comes to {operation.name} is finite, what it hands on is not"
+        else:
+            message = f"{found.word} is born in {operation.name}{place}"
+            evidence = f"its operands are finite, its result holds {found.word}"
+        later = f" (seen in step {operation.step})" if operation.step != first else ""
+        return self.finding(
+            step=first,
+            sites=(operation.module,) if operation.module else (),
+            message=message,
+            evidence=evidence + later,
+            why=WHY,
+            fix=advice(operation),
+            location=operation.location,
+            table=found.table,
+        )
+
+    def _told(self, recording: Recording, told: Step) -> Finding:
+        """A step of which only a few gradients are known."""
+        suspects = candidates(recording.operations)
+        evidence = "a sampled gradient was not finite in this step, which was not measured layer by layer"
+        fix = f"watch with every=1 to see where it is born, or {STOP.removeprefix('watch ')}; look for {EDGES}"
+        return self._found(told, None, "a gradient holds NaN or Inf", evidence, fix, suspects=suspects)
+
+    def _by_site(self, recording: Recording, bad: int) -> Finding:
+        return self._in_forward(recording, bad) or self._in_backward(recording, bad) or self._in_weights(recording, bad)
+
+    def _in_forward(self, recording: Recording, bad: int) -> Finding | None:
         nan, _ = _held(recording, Kind.ACTIVATION)
-        columns = np.flatnonzero(nan[row] | _new_inf(recording, row)).tolist()
+        columns = np.flatnonzero(nan[bad] | _new_inf(recording, bad)).tolist()
         if not columns:
             return None
         column, site = columns[0], recording.sites_of(Kind.ACTIVATION)[columns[0]]
-        word = "NaN" if nan[row, column] else "Inf"
+        word = "NaN" if nan[bad, column] else "Inf"
         others = "the outputs before it do not" if column else "it is the first output of the step"
         first = "" if column else "check the input with torch.isfinite(x).all(), then "
         message = f"{word} is born in the forward of {_name(site)}"
         fix = f"{first}look into {site.path!r} for {EDGES}"
-        return self._found(recording.observed[row], site, message, f"its output holds {word}, {others}", fix)
+        evidence = f"its output holds {word}, {others}"
+        suspects = candidates(each for each in recording.operations if each.module == site.module)
+        table = _table(recording, Kind.ACTIVATION, bad, range(column + 1))
+        return self._found(recording.observed[bad], site, message, evidence, fix, suspects=suspects, table=table)
 
-    def _in_backward(self, recording: Recording, row: int) -> Finding | None:
-        sites, step = recording.sites_of(Kind.ACTIVATION_GRADIENT), recording.observed[row]
+    def _in_backward(self, recording: Recording, bad: int) -> Finding | None:
+        sites, step = recording.sites_of(Kind.ACTIVATION_GRADIENT), recording.observed[bad]
         nan, inf = _held(recording, Kind.ACTIVATION_GRADIENT)
-        odd = np.flatnonzero(nan[row] | inf[row]).tolist()
+        odd = np.flatnonzero(nan[bad] | inf[bad]).tolist()
         if not odd:
             return None
-        site, word = sites[odd[-1]], "NaN" if nan[row, odd[-1]] else "Inf"
-        measured = recording.values(Kind.ACTIVATION_GRADIENT, Statistic.COUNT)[row] > 0
+        site, word = sites[odd[-1]], "NaN" if nan[bad, odd[-1]] else "Inf"
+        measured = recording.values(Kind.ACTIVATION_GRADIENT, Statistic.COUNT)[bad] > 0
         later = [column for column in np.flatnonzero(measured).tolist() if column > odd[-1]]
-        if not later:
+        after = sites[later[0]] if later else None
+        options: dict[str, Any] = {
+            "suspects": candidates(_after(recording, site, after)),
+            "table": _table(recording, Kind.ACTIVATION_GRADIENT, bad, [*reversed(later), odd[-1]]),
+        }
+        if after is None:
             evidence = f"no output holds NaN, but the gradient that arrives at {_name(site)} holds {word}"
             fix = f"look into the loss for {EDGES}, or use a fused loss"
             line = next((event.location for event in step.events if event.kind is EventKind.BACKWARD), None)
-            return self._found(step, site, f"{word} is born in the loss", evidence, fix, location=line)
-        after = sites[later[0]]
+            return self._found(step, site, f"{word} is born in the loss", evidence, fix, location=line, **options)
         message = f"{word} is born in the backward between {_name(after)} and {_name(site)}"
         evidence = f"the gradient at {after.path!r} is finite, at {site.path!r} it holds {word}; no output holds NaN"
         fix = f"look at what {after.path!r} computes from {site.path!r}, for {EDGES}; add a small eps there"
-        return self._found(step, site, message, evidence, fix)
+        return self._found(step, site, message, evidence, fix, **options)
 
-    def _in_weights(self, recording: Recording, row: int) -> Finding:
+    def _in_weights(self, recording: Recording, bad: int) -> Finding:
         kinds = (Kind.PARAMETER_GRADIENT, Kind.UPDATE, Kind.PARAMETER)
-        kind = next(kind for kind in kinds if _any(recording, kind)[row])
-        nan, inf = (table[row] for table in _held(recording, kind))
+        kind = next(kind for kind in kinds if _any(recording, kind)[bad])
+        nan, inf = (table[bad] for table in _held(recording, kind))
         column = int((nan | inf).argmax())
         site, word = recording.sites_of(kind)[column], "NaN" if nan[column] else "Inf"
         message = f"the step made {site.path!r} {word}"
@@ -125,12 +189,64 @@ class NonFiniteValue(Analyzer):
             message = f"{word} is born in the gradient of {site.path!r}"
             evidence = "no output and no gradient that arrives at one holds NaN or Inf, but this parameter's does"
             fix = f"look at how {site.path!r} is used, for {EDGES}"
-        return self._found(recording.observed[row], site, message, evidence, fix)
+        return self._found(recording.observed[bad], site, message, evidence, fix)
 
-    def _found(self, step: Step, site: Site | None, message: str, evidence: str, fix: str, **more: object) -> Finding:
-        why = "one such step makes every weight it touches NaN, for good"
+    def _found(
+        self,
+        step: Step,
+        site: Site | None,
+        message: str,
+        evidence: str,
+        fix: str,
+        *,
+        suspects: tuple[Operation, ...] = (),
+        **more: object,
+    ) -> Finding:
+        if suspects:
+            several = len(suspects) > 1
+            evidence += f"; {_named(suspects)} all there that can bear it, by the trace of step {suspects[0].step}"
+            more |= {} if several else {"location": suspects[0].location}
+            fix = fix if several else advice(suspects[0])
         sites = (site.path,) if site else ()
-        return self.finding(step=step.index, sites=sites, message=message, evidence=evidence, why=why, fix=fix, **more)
+        return self.finding(step=step.index, sites=sites, message=message, evidence=evidence, why=WHY, fix=fix, **more)
+
+
+def _named(suspects: tuple[Operation, ...]) -> str:
+    shown = ", ".join(f"{each.name} at {each.location}" for each in suspects[:MOST_NAMED])
+    more = f" and {len(suspects) - MOST_NAMED} more" if len(suspects) > MOST_NAMED else ""
+    return f"{shown}{more} {'are' if len(suspects) > 1 else 'is'}"
+
+
+def _after(recording: Recording, site: Site, until: Site | None) -> Iterator[Operation]:
+    """The traced operations behind those of one module, up to those of another one, or to the end."""
+    operations = recording.operations
+    first = max((each.index for each in operations if each.module == site.module), default=-1)
+    last = None if until is None else max((o.index for o in operations if o.module == until.module), default=None)
+    return (each for each in operations if each.index > first and (last is None or each.index <= last))
+
+
+def _poisoned(recording: Recording, before: int | None = None) -> bool:
+    """Whether weights held NaN or Inf, after a step before the given one or after any."""
+    rows = [i for i, step in enumerate(recording.observed) if before is None or step.index < before]
+    return bool(_any(recording, Kind.PARAMETER)[rows].any())
+
+
+def _with_bad_gradient(recording: Recording, step: int) -> tuple[str, ...]:
+    """The parameters whose gradient was not finite in a step, as far as it was observed."""
+    rows = [i for i, each in enumerate(recording.observed) if each.index == step]
+    if not rows:
+        return ()
+    nan, inf = (table[rows[0]] for table in _held(recording, Kind.PARAMETER_GRADIENT))
+    sites = recording.sites_of(Kind.PARAMETER_GRADIENT)
+    return tuple(sites[column].path for column in np.flatnonzero(nan | inf).tolist())
+
+
+def _table(recording: Recording, kind: Kind, bad: int, columns: Iterable[int]) -> tuple[tuple[str, ...], ...]:
+    """What the last of these sites held in a step."""
+    sites = recording.sites_of(kind)
+    low, high = (recording.values(kind, each)[bad].tolist() for each in (Statistic.MIN, Statistic.MAX))
+    chosen = list(columns)[-MOST_ROWS:]
+    return (("last values", "min", "max"), *(row(sites[i].path, low[i], high[i]) for i in chosen))
 
 
 def _first_bad(recording: Recording) -> int | None:

@@ -1,17 +1,18 @@
 """An operation or a custom backward failed on shapes."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
+from gradscope.dataflow import Flow, flow_of
 from gradscope.findings import Finding, Severity
 from gradscope.records import Recording
-from gradscope.traces import Failure
+from gradscope.shapes import remedy
+from gradscope.traces import Derivative, Failure, Operand, Operation, Verification
 
-Shape: TypeAlias = tuple[int, ...]
-Reader: TypeAlias = Callable[[re.Match[str], Failure], str]
+LAYERS = {"linear": ("features", "in_features"), **{f"conv{n}d": ("channels", "in_channels") for n in (1, 2, 3)}}
+SMALL = 1e-2
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,11 @@ class ShapeMismatch(Analyzer):
 
     ## How it is measured
     The exception that left the loop is read: which module ran, in which phase, and the shapes in its message.
-    If exchanging two sizes of one operand would make them fit, the finding says so.
+    If exchanging two sizes of one operand would make them fit, the finding says so. If the step was traced, as
+    the first one is, the operation that raised and its operands are known, each with the line that made it.
+
+    A backward that returns too many dimensions raises nothing: autograd sums over what is too much. Where the
+    result is right nevertheless, that is a note.
 
     ## What it is not
     Other exceptions: out of memory, wrong types or devices, and what the program raises itself. A transposition
@@ -61,135 +66,120 @@ class ShapeMismatch(Analyzer):
     every_step: ClassVar[bool] = True
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
-        """One finding, if an exception that speaks of shapes left the loop."""
+        """One finding, if an exception that speaks of shapes left the loop, and notes about silent sums."""
         failure = recording.failure
-        fix = _fix(failure) if failure else ""
-        if failure is None or not fix:
-            return
-        operands = ", ".join(f"{name} {list(shape)}" for name, shape in failure.operands)
-        yield self.finding(
+        fix = remedy(failure) if failure else ""
+        if failure is not None and fix:
+            call = _function(recording, failure)
+            yield self._backward(failure, call, fix) if call else self._raised(recording, failure, fix)
+        for verification in recording.verifications:
+            for derivative in verification.derivatives:
+                if derivative.returned not in (None, derivative.expected) and derivative.error < SMALL:
+                    yield self._summed(verification, derivative)
+
+    def _raised(self, recording: Recording, failure: Failure, fix: str) -> Finding:
+        failed = failure.failed
+        evidence = _first_line(failure.message)
+        if failed is not None and failed.operands:
+            flow = flow_of(recording.operations)
+            evidence += "; given " + " and ".join(_described(flow, operand) for operand in failed.operands)
+            fix = _for_layers(flow, failed, fix)
+        elif failure.operands:
+            evidence += "; at hand: " + ", ".join(f"{name} {list(shape)}" for name, shape in failure.operands)
+        return self.finding(
             step=failure.step,
             message=f"the {failure.phase} of {_place(failure)} failed on shapes",
-            evidence=_first_line(failure.message) + (f"; at hand: {operands}" if operands else ""),
+            evidence=evidence + _earlier(recording, failure),
             fix=fix,
             sites=(failure.module,) if failure.module else (),
             location=failure.location,
         )
 
+    def _backward(self, failure: Failure, call: Operation, fix: str) -> Finding:
+        """The backward of an autograd Function of the user's that was seen in the trace."""
+        named = [operand.name for operand in call.operands if operand.name]
+        known = failure.position is not None and failure.position < len(named)
+        argument = repr(named[failure.position or 0]) if known else f"its input {failure.position}"
+        return self.finding(
+            step=failure.step,
+            message=f"the backward of {call.name} returned a gradient of wrong shape for {argument}",
+            evidence=f"expected {list(failure.expected or ())}, got {list(failure.got or ())}",
+            fix=fix,
+            sites=(call.module,) if call.module else (),
+            location=call.location,
+        )
+
+    def _summed(self, verification: Verification, derivative: Derivative) -> Finding:
+        returned, expected = list(derivative.returned or ()), list(derivative.expected)
+        return self.finding(
+            severity=Severity.NOTE,
+            step=verification.step,
+            message=f"autograd sums the gradient that {verification.function} returns for {derivative.name!r}",
+            evidence=f"it returned {returned}, the input is {expected}; the sum agrees with finite differences",
+            fix=f"return the sum itself, with .sum_to_size({expected}): it costs less and says what is meant",
+            sites=(verification.module,) if verification.module else (),
+            location=verification.location,
+            cause=f"{verification.function} {derivative.name}",
+        )
+
+
+def _function(recording: Recording, failure: Failure) -> Operation | None:
+    """The call of the autograd Function whose backward raised."""
+    name = failure.operation.removesuffix("Backward")
+    calls = [each for each in recording.operations if name and each.name == each.function == name]
+    return next((each for each in calls if each.module == failure.module), calls[0] if calls else None)
+
 
 def _place(failure: Failure) -> str:
     operation = f" ({failure.operation})" if failure.operation else ""
-    return (f"module {failure.module!r}" if failure.module else "what runs outside of the model's modules") + operation
+    inside = failure.location is not None and failure.location.function == "forward"
+    place = "the model itself" if inside else "what runs outside of the model's modules"
+    return (f"module {failure.module!r}" if failure.module else place) + operation
 
 
 def _first_line(message: str) -> str:
     return message.strip().splitlines()[0].rstrip(".")
 
 
-def _fix(failure: Failure) -> str:
-    """What to do about a failure on shapes; "" if it is none."""
-    if failure.expected is not None and failure.got is not None:
-        return _pair(failure.expected, failure.got)
-    for pattern, read in READERS:
-        found = pattern.search(failure.message)
-        if found:
-            return read(found, failure)
+def _described(flow: Flow, operand: Operand) -> str:
+    """An operand with its shape and its origin."""
+    shape = list(operand.shape)
+    if operand.parameter:
+        return f"{operand.parameter} {shape}"
+    maker = None if operand.operation is None else flow.by_index.get(operand.operation)
+    if maker is None:
+        return f"{shape} from outside"
+    module = f" in {maker.module!r}" if maker.module else ""
+    return f"{shape} made by {maker.name}{module}{f' at {maker.location}' if maker.location else ''}"
+
+
+def _for_layers(flow: Flow, failed: Operation, fix: str) -> str:
+    """Which of two layers to change, where one was given what another one made."""
+    layer = LAYERS.get(failed.name)
+    parameter = next((each for each in failed.operands if each.parameter.endswith("weight")), None)
+    if layer is None or parameter is None or "transposition" in fix or "exchanged" in fix:
+        return fix
+    word, option = layer
+    across = 1 if failed.name != "linear" else -1
+    given, takes = failed.operands[0].shape[across], parameter.shape[1]
+    name = parameter.parameter.rpartition(".")[0]
+    before = _layer_before(flow, failed)
+    other = f", or let {before.module!r} give {takes}" if before is not None and before.module else ""
+    return f"{name!r} takes {takes} {word} and was given {given}: set its {option}={given}{other}"
+
+
+def _layer_before(flow: Flow, operation: Operation) -> Operation | None:
+    """The layer whose result an operation was given, perhaps through an activation or a view."""
+    source = operation.operands[0].operation if operation.operands else None
+    before = None if source is None else flow.by_index.get(source)
+    return before if before is None or before.name in LAYERS else _layer_before(flow, before)
+
+
+def _earlier(recording: Recording, failure: Failure) -> str:
+    """What the same line was given in a step that was traced and did not fail."""
+    place = failure.location
+    for each in recording.operations if failure.failed is None and failure.phase == "forward" else ():
+        if place and each.location and (each.location.file, each.location.line) == (place.file, place.line):
+            shapes = " and ".join(str(list(operand.shape)) for operand in each.operands)
+            return f"; in step {each.step} this line's {each.name} was given {shapes}" if shapes else ""
     return ""
-
-
-def _pair(expected: Shape, got: Shape) -> str:
-    """How to turn one shape into the other."""
-    if got != expected and got == (*expected[:-2], *expected[:-3:-1]):
-        return f"a transposition explains it: {_spoken(got)} becomes {_spoken(expected)} with .transpose(-2, -1)"
-    if sorted(got) == sorted(expected):
-        return f"the sizes fit in another order: permute {_spoken(got)} to {_spoken(expected)}"
-    if [size for size in got if size != 1] == [size for size in expected if size != 1]:
-        return "add or drop the dimension of size 1, with unsqueeze() or squeeze()"
-    if len(got) >= len(expected) and all(b in (1, a) for a, b in zip(got[::-1], expected[::-1], strict=False)):
-        return f"sum over what was broadcast: gradient.sum_to_size({_spoken(expected)})"
-    return f"make it {_spoken(expected)}; no transposition of {_spoken(got)} fits"
-
-
-def _read_pair(found: re.Match[str], _: Failure) -> str:
-    return _pair(_shape(found["expected"]), _shape(found["got"]))
-
-
-def _read_product(found: re.Match[str], failure: Failure) -> str:
-    rows, columns, inner, outer = (int(size) for size in found.groups())
-    layer = failure.phase == "forward" and "weight" in dict(failure.operands)
-    if columns == outer and layer:
-        return f"its in_features and out_features look exchanged: it takes {inner} features and was given {columns}"
-    if columns == outer:
-        return f"a transposition explains it: {rows}x{columns} and {outer}x{inner} fit, so transpose the second"
-    if rows == inner:
-        return f"a transposition explains it: {columns}x{rows} and {inner}x{outer} fit, so transpose the first"
-    if layer:
-        return f"the layer takes {inner} features and was given {columns}: change in_features or what comes before it"
-    return f"the inner sizes must be equal: {columns} columns met {inner} rows; no transposition makes them fit"
-
-
-def _read_channels(found: re.Match[str], _: Failure) -> str:
-    shape, wanted, given = _shape(found[1]), int(found[2]), int(found[3])
-    if shape[-1] == wanted:
-        return f"a transposition explains it: the {wanted} channels come last; use input.movedim(-1, 1)"
-    return f"the layer takes {wanted} channels and was given {given}: change in_channels or what comes before it"
-
-
-def _read_elements(found: re.Match[str], failure: Failure) -> str:
-    shapes = dict(failure.operands)
-    for name, shape in shapes.items():
-        for other, its in shapes.items():
-            if shape != its and shape[::-1] == its:
-                return f"a transposition explains it: {name} transposed has the shape of {other}"
-    return f"sizes must be equal or 1: {found[1]} met {found[2]} in dimension {found[3]}"
-
-
-def _read_hint(found: re.Match[str], _: Failure) -> str:
-    return next(hint for pattern, hint in HINTS if pattern == found.re.pattern).format(*found.groups())
-
-
-def _shape(text: str) -> Shape:
-    return tuple(int(size) for size in re.findall(r"\d+", text))
-
-
-def _spoken(shape: Shape) -> str:
-    return str(list(shape))
-
-
-AGREE = "make the two shapes agree; print them just before this line"
-TAKES = "the layer takes size {0} and was given {1}: change the layer or what comes before it"
-
-HINTS = (
-    (
-        r"Expected input batch_size \((\d+)\) to match target batch_size \((\d+)\)",
-        "{0} predictions met {1} targets: look for a view() or flatten() that mixes the batch with another dimension",
-    ),
-    (
-        r"shape '(\[.*?\])' is invalid for input of size (\d+)",
-        "the sizes of {0} must multiply up to {1}: let -1 stand for one of them, or look at what comes before",
-    ),
-    (
-        r"dimensions of batch2 tensor to be: (\[.*?\]) but got: (\[.*?\])",
-        "the second operand's first two sizes are {1} and must be {0}",
-    ),
-    (r"input_size\. Expected (\d+), got (\d+)", TAKES),
-    (r"embedding dimension of (\d+), but got (\d+)", TAKES),
-    (r"expected input with shape (\[.*?\]), but got input of size ?(\[.*?\])", TAKES),
-    (r"should contain \d+ elements not \d+", AGREE),
-    (r"size mismatch, got|Sizes of tensors must match|Size does not match|inconsistent input_size", AGREE),
-    (r"expected \d\w* .*input|Expected \dD|expanded size of the tensor|same number of elements", AGREE),
-    (r"einsum\(\): |stack expects each|The shape of the (?:mask|\dD attn_mask)|match the broadcast shape", AGREE),
-    (r"equal to the number of channels|multiply up to the size|does not match weight size", AGREE),
-)
-
-READERS: tuple[tuple[re.Pattern[str], Reader], ...] = (
-    (re.compile(r"shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x(\d+)\)"), _read_product),
-    (re.compile(r"expected input(\[.*?\]) to have (\d+) channels, but got (\d+) channels"), _read_channels),
-    (re.compile(r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at .*dimension (\d+)"), _read_elements),
-    (re.compile(r"got (?P<got>\[.*?\]) but expected shape compatible with (?P<expected>\[.*?\])"), _read_pair),
-    (re.compile(r"arget size \((?P<got>.*?\])\)+ .*input size \((?P<expected>.*?\])"), _read_pair),
-    (re.compile(r"xpected (?:target|hidden\[\d\]) size (?P<expected>.*?), got (?P<got>\[.*?\])"), _read_pair),
-    (re.compile(r"gradient of size '(?P<got>.*?)' to a tensor of size '(?P<expected>.*?)'"), _read_pair),
-    (re.compile(r"grad_output\[\d+\] has a shape of (?P<got>.*?) and output\[\d+\].* of (?P<expected>.*)"), _read_pair),
-    *((re.compile(pattern), _read_hint) for pattern, _ in HINTS),
-)

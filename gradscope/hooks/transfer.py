@@ -39,7 +39,8 @@ class _Cells:
     def take(self) -> int:
         if self.used == len(self.views):
             if self.used == CHUNK * len(self.chunks):
-                self.chunks.append(torch.zeros((CHUNK, 4), dtype=self.dtype, device=self.device))
+                with torch.inference_mode(mode=False):  # else nobody could write to it outside of that mode
+                    self.chunks.append(torch.zeros((CHUNK, 4), dtype=self.dtype, device=self.device))
             total, norm, low, high = self.chunks[-1][self.used % CHUNK].unbind()
             self.views.append((total, norm, low, high))
         self.used += 1

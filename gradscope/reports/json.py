@@ -36,10 +36,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "step": finding.step,
         "sites": list(finding.sites),
         "location": str(finding.location) if finding.location else None,
+        "source": finding.location.source if finding.location and finding.location.source else None,
         "message": finding.message,
         "evidence": finding.evidence,
         "why": finding.why,
         "fix": finding.fix,
         "scope": finding.scope,
         "consequences": list(finding.consequences),
+        "table": [list(row) for row in finding.table],
     }

@@ -15,6 +15,7 @@ STYLES = {
     Role.NOTE: "bright_blue",
     Role.NAME: "bold",
     Role.PLACE: "cyan",
+    Role.SOURCE: "bright_black",
     Role.TEXT: "",
     Role.FIX: "green",
 }

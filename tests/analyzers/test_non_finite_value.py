@@ -2,18 +2,33 @@ from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
+from gradscope.analyzer import Request
 from gradscope.analyzers.non_finite_value import NonFiniteValue
 from gradscope.findings import Finding
 from gradscope.records import EventKind, LoopEvent, Recording, StepEnd
 from gradscope.testing import recording, step_event
-from gradscope.traces import Location
+from gradscope.traces import Location, Operand, Operation, Range
 
 FINE: dict[str, Any] = {"fc1": 1.0, "fc2": 1.0, "head": 1.0}
 BACK: dict[str, Any] = {"fc1": 0.1, "fc2": 0.1, "head": 0.1}
 
 
 def found(made: Recording) -> list[Finding]:
-    return list(NonFiniteValue().analyze(made))
+    return [result for result in NonFiniteValue().analyze(made) if isinstance(result, Finding)]
+
+
+def requests(made: Recording) -> list[Request]:
+    return [result for result in NonFiniteValue().analyze(made) if isinstance(result, Request)]
+
+
+FINITE, NAN, ABOVE = Range(-1.0, 1.0), Range(nan, nan), Range(0.0, inf)
+
+
+def operation(index: int, name: str, *sources: int, **fields: Any) -> Operation:
+    operands = tuple(Operand((4,), source, has_graph=True) for source in sources)
+    place = Location("net.py", 10 + index)
+    options = {"values": FINITE, "gradient": FINITE, "has_graph": True} | fields
+    return Operation(index, name, location=place, operands=operands or (Operand(has_graph=True),), **options)
 
 
 def run(**options: Any) -> Recording:
@@ -122,3 +137,80 @@ def test_silent_on_a_sampled_gradient_after_which_the_weights_are_finite() -> No
 def test_silent_on_finite_values_and_on_nothing() -> None:
     assert not found(run(parameter={"fc.weight": 1.0}, update={"fc.weight": 0.1}))
     assert not found(recording(steps=0))
+
+
+def test_fires_on_the_operation_whose_result_is_the_first_that_is_not_finite() -> None:
+    trace = [
+        operation(0, "linear", step=0),
+        operation(1, "log", 0, values=NAN, gradient=NAN, module="fc2"),
+        operation(2, "mean", 1, values=NAN, is_loss=True),
+    ]
+    (finding,) = found(run(activation=FINE | {"fc2": nan, "head": nan}, operations=trace))
+    assert finding.message == "NaN is born in log in 'fc2'"
+    assert str(finding.location) == "net.py:11"
+    assert "clamp" in finding.fix
+    assert finding.table[1:] == (("linear net.py:10", "-1", "1"), ("log net.py:11", "nan", "nan"))
+
+
+def test_fires_on_the_operation_whose_backward_makes_it() -> None:
+    trace = [
+        operation(0, "linear", gradient=NAN),
+        operation(1, "sqrt", 0),
+        operation(2, "where", 1, 0),
+        operation(3, "mean", 2, is_loss=True),
+    ]
+    (finding,) = found(run(activation_gradient=BACK | {"fc1": nan}, operations=trace))
+    assert finding.message == "NaN is born in the backward of sqrt"
+    assert str(finding.location) == "net.py:11"
+    assert [row[0] for row in finding.table[1:]] == [
+        "mean net.py:13",
+        "where net.py:12",
+        "sqrt net.py:11",
+        "what it gives linear net.py:10",
+    ]
+
+
+def test_fires_on_the_operation_that_uses_the_parameter() -> None:
+    use = Operation(0, "sqrt", operands=(Operand(parameter="fc1.weight", has_graph=True),), gradient=FINITE)
+    trace = [use, operation(1, "mean", 0, is_loss=True)]
+    (finding,) = found(run(parameter_gradient={"fc1.weight": inf}, operations=trace))
+    assert "the backward of sqrt" in finding.message
+
+
+def test_fires_on_the_overflow_and_not_on_the_mask() -> None:
+    trace = [
+        operation(0, "masked_fill", values=Range(-inf, 1.0)),
+        operation(1, "softmax", 0),
+        operation(2, "exp", 1, values=ABOVE),
+        operation(3, "sub", 2, 0, values=NAN, is_loss=True),
+    ]
+    (finding,) = found(run(activation=FINE | {"head": nan}, operations=trace))
+    assert finding.message == "Inf is born in exp"
+
+
+def test_fires_with_the_only_line_that_can_bear_it_when_another_step_was_traced() -> None:
+    trace = [operation(0, "linear", module="head"), operation(1, "log", 0), operation(2, "mean", 1, is_loss=True)]
+    (finding,) = found(run(activation_gradient=BACK | {"head": [0.1, nan, nan]}, operations=trace))
+    assert (finding.step, str(finding.location)) == (1, "net.py:11")
+    assert "log at net.py:11 is all there that can bear it, by the trace of step 0" in finding.evidence
+
+
+def test_fires_without_a_line_where_several_can_bear_it() -> None:
+    suspects = [operation(i, name, i - 1) for i, name in enumerate(("log", "sqrt", "div", "exp"), start=1)]
+    trace = [operation(0, "linear", module="head"), *suspects, operation(5, "mean", 4, is_loss=True)]
+    (finding,) = found(run(activation_gradient=BACK | {"head": [0.1, nan, nan]}, operations=trace))
+    assert finding.location is None
+    assert "log at net.py:11, sqrt at net.py:12, div at net.py:13 and 1 more are all there" in finding.evidence
+
+
+def test_fires_and_asks_for_a_trace_unless_the_weights_hide_everything() -> None:
+    bad = {"activation": FINE | {"fc2": [1.0, nan, nan]}}
+    assert requests(run(**bad))
+    assert not requests(run(**bad, complete=True))
+    assert not requests(run(**bad, parameter={"fc2.weight": [1.0, nan, nan]}))
+
+
+def test_silent_on_values_that_do_not_count_for_the_loss() -> None:
+    aside = operation(1, "log", 0, values=NAN, gradient=None)
+    trace = [operation(0, "linear"), aside, operation(2, "mean", 0, is_loss=True)]
+    assert not found(run(operations=trace))

@@ -1,15 +1,17 @@
+from typing import Any
+
 import pytest
 
 from gradscope.analyzers.shape_mismatch import ShapeMismatch
-from gradscope.findings import Finding
+from gradscope.findings import Finding, Severity
 from gradscope.testing import recording
-from gradscope.traces import Failure, Location
+from gradscope.traces import Derivative, Failure, Location, Operand, Operation, Verification
 
 LINEAR = (("input", (8, 10)), ("weight", (4, 12)))
 
 
-def found(failure: Failure) -> list[Finding]:
-    return list(ShapeMismatch().analyze(recording(failure=failure)))
+def found(failure: Failure | None, **options: Any) -> list[Finding]:
+    return list(ShapeMismatch().analyze(recording(failure=failure, **options)))
 
 
 def fix(message: str, operands: tuple[tuple[str, tuple[int, ...]], ...] = (), phase: str = "forward") -> str:
@@ -151,3 +153,64 @@ def test_silent_on_other_exceptions(message: str) -> None:
 
 def test_silent_without_a_failure() -> None:
     assert not list(ShapeMismatch().analyze(recording()))
+
+
+PRODUCT = "mat1 and mat2 shapes cannot be multiplied (8x12 and 10x4)"
+FIRST = Operation(0, "linear", "fc1", Location("net.py", 5), shapes=((8, 12),))
+RELU = Operation(1, "relu", "act", Location("net.py", 6), operands=(Operand((8, 12), 0),))
+FAILED = Operation(2, "linear", "fc2", operands=(Operand((8, 12), 1), Operand((4, 10), None, "fc2.weight")))
+
+
+def test_fires_with_the_origin_of_the_operands_and_both_layers() -> None:
+    (finding,) = found(Failure(0, "forward", "fc2", PRODUCT, failed=FAILED), operations=[FIRST, RELU])
+    assert "given [8, 12] made by relu in 'act' at net.py:6 and fc2.weight [4, 10]" in finding.evidence
+    assert finding.fix == "'fc2' takes 10 features and was given 12: set its in_features=12, or let 'fc1' give 10"
+
+
+def test_fires_with_the_channels_of_both_layers() -> None:
+    message = "weight of size [4, 16, 3, 3], expected input[2, 8, 6, 6] to have 16 channels, but got 8 channels"
+    conv = Operation(0, "conv2d", "a", shapes=((2, 8, 6, 6),))
+    operands = (Operand((2, 8, 6, 6), 0), Operand((4, 16, 3, 3), None, "b.weight"))
+    failure = Failure(0, "forward", "b", message, failed=Operation(1, "conv2d", "b", operands=operands))
+    (finding,) = found(failure, operations=[conv])
+    assert finding.fix == "'b' takes 16 channels and was given 8: set its in_channels=8, or let 'a' give 16"
+
+
+def test_fires_with_what_the_same_line_was_given_before() -> None:
+    line = Location("net.py", 9)
+    worked = Operation(0, "linear", "fc2", line, operands=(Operand((32, 10)), Operand((4, 10), None, "fc2.weight")))
+    (finding,) = found(Failure(7, "forward", "fc2", PRODUCT, location=line), operations=[worked])
+    assert "in step 0 this line's linear was given [32, 10] and [4, 10]" in finding.evidence
+
+
+def test_fires_where_the_function_was_applied_with_the_name_of_its_argument() -> None:
+    operands = (Operand((5, 4), name="x"), Operand((4, 3), None, "weight", name="weight"), Operand((3,), None, "bias"))
+    call = Operation(0, "Product", "layer", Location("net.py", 3), operands=operands, function="Product")
+    failure = Failure(
+        0,
+        "backward",
+        "layer",
+        "Function ProductBackward returned an invalid gradient at index 1 - got [3, 4] but expected [4, 3]",
+        operation="ProductBackward",
+        expected=(4, 3),
+        got=(3, 4),
+        position=1,
+    )
+    (finding,) = found(failure, operations=[call])
+    assert finding.message == "the backward of Product returned a gradient of wrong shape for 'weight'"
+    assert str(finding.location) == "net.py:3"
+    assert "transposition" in finding.fix
+
+
+def test_fires_as_a_note_on_a_gradient_that_autograd_sums() -> None:
+    summed = Verification("Product", "layer", derivatives=(Derivative("bias", 1e-9, expected=(3,), returned=(8, 3)),))
+    (finding,) = found(None, verifications=[summed])
+    assert finding.severity is Severity.NOTE
+    assert "'bias'" in finding.message
+    assert "[8, 3]" in finding.evidence
+
+
+def test_silent_on_right_shapes_and_on_gradients_that_are_wrong_anyway() -> None:
+    right = Derivative("x", 1e-9, expected=(5, 4), returned=(5, 4))
+    wrong = Derivative("weight", 0.5, expected=(3,), returned=(8, 3))
+    assert not found(None, verifications=[Verification("Product", derivatives=(right, wrong))])
