@@ -63,9 +63,9 @@ def main() -> None:
                 optimizer.zero_grad()
                 loss(model, torch.randn(32, 16)).backward()
                 optimizer.step()
-        for finding in scope.findings:
-            gradscope.show(finding)
-            print()
+        (finding,) = scope.findings
+        print()
+        gradscope.show(finding)
 
 
 if __name__ == "__main__":

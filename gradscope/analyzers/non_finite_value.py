@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradscope.analyzer import Analyzer, Request
 from gradscope.births import Birth, advice, birth, candidates, row
 from gradscope.dataflow import flow_of
 from gradscope.findings import Finding, Severity
-from gradscope.records import STORED, EventKind, Kind, Recording, Site, Statistic, Step, StepEnd
+from gradscope.finiteness import anywhere, first_bad, first_told, held, new_inf, poisoned, with_bad_gradient
+from gradscope.records import EventKind, Kind, Recording, Site, Statistic, Step, StepEnd
 from gradscope.traces import Operation
 
 WHY = "one such step makes every weight it touches NaN, for good"
@@ -19,9 +20,6 @@ STOP = 'watch with on_finding="raise" to stop before the optimizer writes it int
 MOST_ROWS = 6
 MOST_NAMED = 3
 EDGES = "log(0), sqrt(0), division by 0 or overflow"
-SUM = STORED.index(Statistic.SUM)
-
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,15 @@ class NonFiniteValue(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding | Request]:
         """At most one finding, and the wish for a trace where that can still tell more."""
-        bad, told = _first_bad(recording), _first_told(recording)
+        bad, told = first_bad(recording), first_told(recording)
         if told is not None and (bad is None or told.index < recording.observed[bad].index):
             yield self._told(recording, told)
         elif bad is not None:
             yield self._located(recording, bad) or self._by_site(recording, bad)
         else:
+            yield from self._loss_alone(recording)
             return
-        if not recording.complete and not _poisoned(recording):
+        if not recording.complete and not poisoned(recording):
             yield Request("a value is not finite: which operation makes it so?")
 
     def _located(self, recording: Recording, bad: int) -> Finding | None:
@@ -100,12 +99,22 @@ class NonFiniteValue(Analyzer):
         flow = flow_of(recording.operations)
         first = recording.observed[bad].index
         for step in sorted({operation.step for operation in recording.operations if operation.step >= first}):
-            found = birth(flow, step, _with_bad_gradient(recording, step))
-            if found is not None and not _poisoned(recording, before=step):
+            found = birth(flow, step, with_bad_gradient(recording, step))
+            if found is not None and not poisoned(recording, before=step):
                 return self._born(found, first)
         return None
 
-    def _born(self, found: Birth, first: int) -> Finding:
+    def _loss_alone(self, recording: Recording) -> Iterator[Finding]:
+        """A loss that was NaN in a traced step, although all gradients were finite."""
+        skipped = {step.index for step in recording.steps if step.end in (StepEnd.CLEARED, StepEnd.OPEN)}
+        for loss in recording.operations:
+            if loss.is_loss and loss.values and isnan(loss.values.low) and loss.step not in skipped:
+                found = birth(flow_of(recording.operations), loss.step)
+                if found is not None:
+                    yield self._born(found, loss.step, "; the loss is NaN, though all gradients are finite")
+                return
+
+    def _born(self, found: Birth, first: int, also: str = "") -> Finding:
         operation = found.operation
         place = f" in {operation.module!r}" if operation.module else ""
         if found.backward:
@@ -113,13 +122,13 @@ class NonFiniteValue(Analyzer):
             evidence = f"the gradient that comes to {operation.name} is finite, what it hands on is not"
         else:
             message = f"{found.word} is born in {operation.name}{place}"
-            evidence = f"its operands are finite, its result holds {found.word}"
+            evidence = f"its result is the first to hold {found.word}"
         later = f" (seen in step {operation.step})" if operation.step != first else ""
         return self.finding(
             step=first,
             sites=(operation.module,) if operation.module else (),
             message=message,
-            evidence=evidence + later,
+            evidence=evidence + later + also,
             why=WHY,
             fix=advice(operation),
             location=operation.location,
@@ -137,8 +146,8 @@ class NonFiniteValue(Analyzer):
         return self._in_forward(recording, bad) or self._in_backward(recording, bad) or self._in_weights(recording, bad)
 
     def _in_forward(self, recording: Recording, bad: int) -> Finding | None:
-        nan, _ = _held(recording, Kind.ACTIVATION)
-        columns = np.flatnonzero(nan[bad] | _new_inf(recording, bad)).tolist()
+        nan, _ = held(recording, Kind.ACTIVATION)
+        columns = np.flatnonzero(nan[bad] | new_inf(recording, bad)).tolist()
         if not columns:
             return None
         column, site = columns[0], recording.sites_of(Kind.ACTIVATION)[columns[0]]
@@ -154,7 +163,7 @@ class NonFiniteValue(Analyzer):
 
     def _in_backward(self, recording: Recording, bad: int) -> Finding | None:
         sites, step = recording.sites_of(Kind.ACTIVATION_GRADIENT), recording.observed[bad]
-        nan, inf = _held(recording, Kind.ACTIVATION_GRADIENT)
+        nan, inf = held(recording, Kind.ACTIVATION_GRADIENT)
         odd = np.flatnonzero(nan[bad] | inf[bad]).tolist()
         if not odd:
             return None
@@ -178,8 +187,8 @@ class NonFiniteValue(Analyzer):
 
     def _in_weights(self, recording: Recording, bad: int) -> Finding:
         kinds = (Kind.PARAMETER_GRADIENT, Kind.UPDATE, Kind.PARAMETER)
-        kind = next(kind for kind in kinds if _any(recording, kind)[bad])
-        nan, inf = (table[bad] for table in _held(recording, kind))
+        kind = next(kind for kind in kinds if anywhere(recording, kind)[bad])
+        nan, inf = (table[bad] for table in held(recording, kind))
         column = int((nan | inf).argmax())
         site, word = recording.sites_of(kind)[column], "NaN" if nan[column] else "Inf"
         message = f"the step made {site.path!r} {word}"
@@ -220,25 +229,11 @@ def _named(suspects: tuple[Operation, ...]) -> str:
 def _after(recording: Recording, site: Site, until: Site | None) -> Iterator[Operation]:
     """The traced operations behind those of one module, up to those of another one, or to the end."""
     operations = recording.operations
-    first = max((each.index for each in operations if each.module == site.module), default=-1)
+    below = f"{site.module}." if site.module else ""
+    inside = (o for o in operations if o.module and f"{o.module}.".startswith(below))
+    first = max((each.index for each in inside), default=-1)
     last = None if until is None else max((o.index for o in operations if o.module == until.module), default=None)
     return (each for each in operations if each.index > first and (last is None or each.index <= last))
-
-
-def _poisoned(recording: Recording, before: int | None = None) -> bool:
-    """Whether weights held NaN or Inf, after a step before the given one or after any."""
-    rows = [i for i, step in enumerate(recording.observed) if before is None or step.index < before]
-    return bool(_any(recording, Kind.PARAMETER)[rows].any())
-
-
-def _with_bad_gradient(recording: Recording, step: int) -> tuple[str, ...]:
-    """The parameters whose gradient was not finite in a step, as far as it was observed."""
-    rows = [i for i, each in enumerate(recording.observed) if each.index == step]
-    if not rows:
-        return ()
-    nan, inf = (table[rows[0]] for table in _held(recording, Kind.PARAMETER_GRADIENT))
-    sites = recording.sites_of(Kind.PARAMETER_GRADIENT)
-    return tuple(sites[column].path for column in np.flatnonzero(nan | inf).tolist())
 
 
 def _table(recording: Recording, kind: Kind, bad: int, columns: Iterable[int]) -> tuple[tuple[str, ...], ...]:
@@ -247,56 +242,6 @@ def _table(recording: Recording, kind: Kind, bad: int, columns: Iterable[int]) -
     low, high = (recording.values(kind, each)[bad].tolist() for each in (Statistic.MIN, Statistic.MAX))
     chosen = list(columns)[-MOST_ROWS:]
     return (("last values", "min", "max"), *(row(sites[i].path, low[i], high[i]) for i in chosen))
-
-
-def _first_bad(recording: Recording) -> int | None:
-    """The first observed row that holds what no step may hold."""
-    if all(np.isfinite(step.stored[:, SUM].sum()) for step in recording.observed if step.stored is not None):
-        return None
-    nan, _ = _held(recording, Kind.ACTIVATION)
-    weights = _any(recording, Kind.UPDATE) | _any(recording, Kind.PARAMETER)
-    gradients = _any(recording, Kind.ACTIVATION_GRADIENT) | _any(recording, Kind.PARAMETER_GRADIENT)
-    bad = np.flatnonzero(nan.any(axis=1) | weights | (gradients & ~_skipped(recording, gradients)))
-    return int(bad[0]) if len(bad) else None
-
-
-def _skipped(recording: Recording, overflow: Flags) -> Flags:
-    """The rows whose gradients no step used, of shape (observed steps,)."""
-    cleared, opened = (
-        np.array([step.end is end for step in recording.observed], bool) for end in (StepEnd.CLEARED, StepEnd.OPEN)
-    )
-    # A fused optimizer runs when a scaler skips a step, and moves nothing. fmax passes over what was not measured.
-    still = np.fmax.reduce(recording.values(Kind.UPDATE, Statistic.ABS_MAX), axis=1, initial=np.nan) == 0
-    # Where a scaler has skipped a step before, one that is still open may be skipped as well.
-    return np.asarray(cleared | still | (opened & bool((overflow & (cleared | still)).any())))
-
-
-def _first_told(recording: Recording) -> Step | None:
-    """The first step that was not observed and whose sampled gradients held NaN or Inf when they were used."""
-    told = [step for step in recording.steps if step.stored is None and any(event.non_finite for event in step.events)]
-    if not told:
-        return None
-    finite = (recording.values(Kind.PARAMETER, Statistic.COUNT) > 0).any(axis=1) & ~_any(recording, Kind.PARAMETER)
-    # Weights do not come back from NaN: what was finite later was not touched by it.
-    sound = max((recording.observed[row].index for row in np.flatnonzero(finite).tolist()), default=-1)
-    return next((step for step in told if step.index > sound), None)
-
-
-def _held(recording: Recording, kind: Kind) -> tuple[Flags, Flags]:
-    """Where a kind holds NaN and where it holds Inf, each of shape (observed steps, sites)."""
-    return recording.values(kind, Statistic.NAN) == 1, recording.values(kind, Statistic.INF) == 1
-
-
-def _any(recording: Recording, kind: Kind) -> Flags:
-    nan, inf = _held(recording, kind)
-    return np.asarray((nan | inf).any(axis=1))
-
-
-def _new_inf(recording: Recording, row: int) -> Flags:
-    """Outputs that hold Inf for the first time; where there is no earlier step, -Inf may be a mask and is left out."""
-    inf = _held(recording, Kind.ACTIVATION)[1]
-    above = recording.values(Kind.ACTIVATION, Statistic.MAX)[row] == np.inf
-    return np.asarray(inf[row] & ~inf[:row].any(axis=0) & (above | (row > 0)))
 
 
 def _name(site: Site) -> str:

@@ -11,7 +11,7 @@ from gradscope.records import Recording
 from gradscope.shapes import remedy
 from gradscope.traces import Derivative, Failure, Operand, Operation, Verification
 
-LAYERS = {"linear": ("features", "in_features"), **{f"conv{n}d": ("channels", "in_channels") for n in (1, 2, 3)}}
+LAYERS = {"linear": "features", "conv1d": "channels", "conv2d": "channels", "conv3d": "channels"}
 SMALL = 1e-2
 
 
@@ -100,9 +100,10 @@ class ShapeMismatch(Analyzer):
         named = [operand.name for operand in call.operands if operand.name]
         known = failure.position is not None and failure.position < len(named)
         argument = repr(named[failure.position or 0]) if known else f"its input {failure.position}"
+        gradient = "a transposed gradient" if "explains" in fix else "a gradient of wrong shape"
         return self.finding(
             step=failure.step,
-            message=f"the backward of {call.name} returned a gradient of wrong shape for {argument}",
+            message=f"the backward of {call.name} returned {gradient} for {argument}",
             evidence=f"expected {list(failure.expected or ())}, got {list(failure.got or ())}",
             fix=fix,
             sites=(call.module,) if call.module else (),
@@ -155,17 +156,16 @@ def _described(flow: Flow, operand: Operand) -> str:
 
 def _for_layers(flow: Flow, failed: Operation, fix: str) -> str:
     """Which of two layers to change, where one was given what another one made."""
-    layer = LAYERS.get(failed.name)
+    word = LAYERS.get(failed.name)
     parameter = next((each for each in failed.operands if each.parameter.endswith("weight")), None)
-    if layer is None or parameter is None or "transposition" in fix or "exchanged" in fix:
+    if word is None or parameter is None or "explains" in fix or "exchanged" in fix:
         return fix
-    word, option = layer
     across = 1 if failed.name != "linear" else -1
     given, takes = failed.operands[0].shape[across], parameter.shape[1]
     name = parameter.parameter.rpartition(".")[0]
     before = _layer_before(flow, failed)
-    other = f", or let {before.module!r} give {takes}" if before is not None and before.module else ""
-    return f"{name!r} takes {takes} {word} and was given {given}: set its {option}={given}{other}"
+    other = f", or out_{word}={takes} of {before.module!r}" if before is not None and before.module else ""
+    return f"{name!r} takes {takes} {word} and was given {given}: set in_{word}={given} of {name!r}{other}"
 
 
 def _layer_before(flow: Flow, operation: Operation) -> Operation | None:

@@ -27,8 +27,8 @@ class UnusedParameter(Analyzer):
     received one. Whether it is a fault only you can tell, so it is a note.
 
     ## What it is not
-    Parameters behind a cut, which are `detached-tensor`; frozen ones; experts, dropped layers and auxiliary
-    heads that ran in at least one step; the parameters of an optimizer that has not stepped.
+    Parameters behind a cut, which are `detached-tensor` or `non-differentiable-op`; frozen ones; experts, dropped
+    layers and auxiliary heads that ran in at least one step; the parameters of an optimizer that has not stepped.
 
     ## How to fix it
     Use the module in `forward`, leave it out of the model, or freeze it with `requires_grad_(False)`. Under

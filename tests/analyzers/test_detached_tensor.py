@@ -1,4 +1,3 @@
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -6,10 +5,10 @@ import pytest
 
 from gradscope.analyzer import Request
 from gradscope.analyzers.detached_tensor import DetachedTensor
-from gradscope.findings import Finding
+from gradscope.findings import Finding, Severity
 from gradscope.records import Call, ParameterInfo, Recording, StepEnd
 from gradscope.testing import recording
-from gradscope.traces import Failure, Location, Operation
+from gradscope.traces import Failure, Location, Operand, Operation
 
 FED = ParameterInfo("head.weight", "head", optimizer_steps=3, contributions=3)
 STARVED = ParameterInfo("encoder.weight", "encoder", optimizer_steps=3)
@@ -34,18 +33,33 @@ def run(*parameters: ParameterInfo, **options: Any) -> Recording:
     return recording(parameters=parameters or (STARVED, FED), **given)
 
 
-def through(*middle: Operation) -> Iterable[Operation]:
+def op(index: int, name: str, *operands: int | str | Operand, graph: bool = True, **fields: Any) -> Operation:
+    """An operation on the results of others, which have a graph, and on parameters, all given in short."""
+    given = {
+        int: lambda index: Operand((5, 8), index, has_graph=True),
+        str: lambda name: Operand((8, 8), None, name, True),
+    }
+    made = tuple(each if isinstance(each, Operand) else given[type(each)](each) for each in operands)
+    return Operation(index, name, operands=made, shapes=((5, 8),), has_graph=graph, **fields)
+
+
+def cold(index: int) -> Operand:
+    """The result of an operation, without a graph."""
+    return Operand((5, 8), index)
+
+
+def through(*middle: Operation, end: Operand | None = None) -> list[Operation]:
     """encoder, then the operations given (indices from 1 on), then head and loss."""
-    yield Operation(0, "linear", "encoder", parameters=("encoder.weight",), had_graph=True, has_graph=True)
-    yield from middle
-    last = (middle[-1].index if middle else 0,)
-    yield Operation(
-        90, "linear", "head", inputs=last if middle else (), parameters=("head.weight",), had_graph=True, has_graph=True
-    )
-    yield Operation(91, "mse_loss", inputs=(90,), had_graph=True, has_graph=True, is_loss=True)
+    last = (end or cold(middle[-1].index),) if middle else ()
+    return [
+        op(0, "linear", "encoder.weight", module="encoder"),
+        *middle,
+        op(90, "linear", *last, "head.weight", module="head"),
+        op(91, "mse_loss", 90, is_loss=True),
+    ]
 
 
-DETACH = Operation(1, "detach", "encoder", Location("net.py", 7), inputs=(0,), had_graph=True)
+DETACH = op(1, "detach", 0, graph=False, module="encoder", location=Location("net.py", 7))
 
 
 def test_fires_on_the_operation_that_cuts() -> None:
@@ -60,9 +74,9 @@ def test_fires_on_the_operation_that_cuts() -> None:
 
 def test_fires_and_names_the_last_module_when_the_cut_is_in_none() -> None:
     first = ParameterInfo("stem.weight", "stem", optimizer_steps=3)
-    stem = Operation(-1, "linear", "stem", parameters=("stem.weight",), had_graph=True, has_graph=True)
-    encoder = Operation(0, "linear", "encoder", None, (-1,), ("encoder.weight",), True, True)
-    operations = [stem, encoder, replace(DETACH, module=""), *list(through(DETACH))[2:]]
+    stem = op(-1, "linear", "stem.weight", module="stem")
+    encoder = op(0, "linear", -1, "encoder.weight", module="encoder")
+    operations = [stem, encoder, replace(DETACH, module=""), *through(DETACH)[2:]]
     (finding,) = found(run(first, STARVED, FED, operations=operations, calls={"stem": Call.GRAD} | CALLS))
     assert "after 'encoder'" in finding.message
     assert finding.sites == ("stem.weight", "encoder.weight")
@@ -70,8 +84,8 @@ def test_fires_and_names_the_last_module_when_the_cut_is_in_none() -> None:
 
 def test_fires_once_for_each_cut_with_its_own_parameters() -> None:
     middle = ParameterInfo("middle.weight", "middle", optimizer_steps=3)
-    use = Operation(2, "linear", "middle", None, (1,), ("middle.weight",), True, True)
-    second = Operation(3, "detach", "middle", inputs=(2,), had_graph=True)
+    use = op(2, "linear", cold(1), "middle.weight", module="middle")
+    second = op(3, "detach", 2, graph=False, module="middle")
     findings = found(run(STARVED, middle, FED, operations=through(DETACH, use, second)))
     assert [finding.sites for finding in findings] == [("encoder.weight",), ("middle.weight",)]
 
@@ -79,10 +93,10 @@ def test_fires_once_for_each_cut_with_its_own_parameters() -> None:
 def test_fires_once_for_a_whole_stretch_without_grad_mode() -> None:
     weights = [ParameterInfo(f"encoder.{i}.weight", f"encoder.{i}", optimizer_steps=3) for i in range(3)]
     off = [
-        Operation(i + 1, "linear", f"encoder.{i}", None, (i,), (f"encoder.{i}.weight",), True, grad_enabled=False)
+        op(i + 1, "linear", cold(i), f"encoder.{i}.weight", graph=False, module=f"encoder.{i}", grad_enabled=False)
         for i in range(3)
     ]
-    (finding,) = found(run(*weights, FED, operations=list(through(*off))[1:]))
+    (finding,) = found(run(*weights, FED, operations=through(*off)[1:]))
     assert len(finding.sites) == 3
     assert "'encoder.0' ran without grad mode" in finding.message
     assert "torch.no_grad()" in finding.fix
@@ -90,30 +104,164 @@ def test_fires_once_for_a_whole_stretch_without_grad_mode() -> None:
 
 def test_fires_once_for_each_of_two_stretches_without_grad_mode() -> None:
     other = ParameterInfo("other.weight", "other", optimizer_steps=3, aliases=("twin.weight",))
-    first = Operation(1, "linear", "encoder", None, (), ("encoder.weight",), True, grad_enabled=False)
-    between = Operation(2, "relu", "", None, (1,))
-    second = Operation(3, "linear", "other", None, (2,), ("twin.weight",), True, grad_enabled=False)
-    findings = found(run(STARVED, other, FED, operations=list(through(first, between, second))[1:]))
+    first = op(1, "linear", "encoder.weight", graph=False, module="encoder", grad_enabled=False)
+    between = op(2, "relu", cold(1), graph=False)
+    second = op(3, "linear", cold(2), "twin.weight", graph=False, module="other", grad_enabled=False)
+    findings = found(run(STARVED, other, FED, operations=through(first, between, second)[1:]))
     assert [finding.sites for finding in findings] == [("encoder.weight",), ("other.weight",)]
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("argmax", "no derivative"), ("data", "remove .data"), ("tensor", "keep the tensor")]
+    ("name", "message", "fix"),
+    [
+        ("data", ".data in module 'encoder' cuts the graph", "remove .data"),
+        ("tensor", "torch.tensor() in module 'encoder' cuts the graph", "keep the tensor"),
+        ("item", ".item() in module 'encoder' cuts the graph", "keep the tensor"),
+        ("Parameter", "nn.Parameter() after 'encoder' cuts the graph", "keep the tensor"),
+    ],
 )
-def test_fires_with_a_fix_for_the_kind_of_cut(name: str, word: str) -> None:
+def test_fires_with_a_name_and_a_fix_for_the_kind_of_cut(name: str, message: str, fix: str) -> None:
     (finding,) = found(run(operations=through(replace(DETACH, name=name))))
-    assert word in finding.fix
+    assert finding.message.startswith(message)
+    assert fix in finding.fix
 
 
-def test_fires_where_values_leave_the_tensors_and_modules_tell_of_a_cut() -> None:
-    away = replace(DETACH, module="")
-    out = Operation(2, "numpy", "", Location("net.py", 9), inputs=(1,))
-    operations = list(through(away, out, Operation(3, "relu")))
-    (finding,) = found(run(operations=operations))
-    assert "numpy after 'encoder' leaves the graph" in finding.message
-    assert str(finding.location) == "net.py:9"
+@pytest.mark.parametrize("name", ["Parameter", "tensor"])
+def test_fires_on_a_copy_that_has_a_graph_of_its_own(name: str) -> None:
+    copy = replace(DETACH, name=name, has_graph=True)
+    (finding,) = found(run(operations=through(copy, end=Operand((5, 8), 1, has_graph=True))))
+    assert "cuts the graph" in finding.message
+
+
+def test_fires_and_calls_a_copy_what_the_user_called_it() -> None:
+    place = Location("net.py", 7, source="twin = deepcopy(self.scale)", column=7, end=27)
+    (finding,) = found(run(operations=through(replace(DETACH, name="data", location=place))))
+    assert finding.message.startswith("deepcopy() in module 'encoder' cuts the graph")
+    assert "deepcopy" in finding.fix
+
+
+def test_fires_on_the_way_out_of_torch_rather_than_on_the_detach_before_it() -> None:
+    out = [op(2, "cpu", cold(1), graph=False), op(3, "numpy", cold(2), graph=False, location=Location("net.py", 8))]
+    (finding,) = found(run(operations=through(DETACH, *out)))
+    assert finding.message.startswith(".numpy() after 'encoder' cuts the graph")
+    assert str(finding.location) == "net.py:8"
+    kept = op(4, "relu", cold(1), graph=False)
+    both = through(DETACH, *out, kept, op(5, "add", cold(3), cold(4), graph=False))
+    (finding,) = found(run(operations=both))
+    assert finding.message.startswith(".detach()")
+
+
+def test_fires_on_a_write_without_grad_mode() -> None:
+    write = op(1, "__setitem__", Operand((5, 8)), 0, graph=False, grad_enabled=False)
+    (finding,) = found(run(operations=through(write)))
+    assert "an assignment to elements after 'encoder' ran without grad mode" in finding.message
+
+
+def test_fires_on_the_last_cut_of_a_way_and_not_on_what_only_scales() -> None:
+    scale = op(1, "detach", 0, graph=False, location=Location("net.py", 3))
+    divided = op(2, "div", 0, cold(1))
+    cut = op(3, "detach", 2, graph=False, location=Location("net.py", 4))
+    (finding,) = found(run(operations=through(scale, divided, cut)))
+    assert str(finding.location) == "net.py:4"
+
+
+def test_fires_on_the_values_and_not_on_the_mask_beside_them() -> None:
+    mask = op(1, "gt", 0, graph=False, differentiable=False)
+    values = op(2, "detach", 0, graph=False, location=Location("net.py", 4))
+    (finding,) = found(run(operations=through(mask, values, op(3, "mul", cold(1), cold(2), graph=False))))
+    assert str(finding.location) == "net.py:4"
+
+
+def test_fires_once_for_one_line_that_cuts_many_times() -> None:
+    blocks = [ParameterInfo(f"blocks.{i}.weight", f"blocks.{i}", optimizer_steps=3) for i in range(3)]
+    place = Location("net.py", 7)
+    operations = [
+        operation
+        for i in range(3)
+        for operation in (
+            op(2 * i, "linear", cold(2 * i - 1), f"blocks.{i}.weight", module=f"blocks.{i}"),
+            op(2 * i + 1, "detach", 2 * i, graph=False, module=f"blocks.{i}", location=place),
+        )
+    ]
+    last = [op(90, "linear", cold(5), "head.weight"), op(91, "mse_loss", 90, is_loss=True)]
+    (finding,) = found(run(*blocks, FED, operations=[*operations, *last]))
+    assert len(finding.sites) == 3
+    off = [replace(each, grad_enabled=False, has_graph=False, location=place) for each in operations]
+    between = op(80, "relu", cold(1), graph=False)
+    (finding,) = found(run(*blocks, FED, operations=[*off[:2], between, *off[2:], *last]))
+    assert len(finding.sites) == 3
+
+
+CHECKPOINT: dict[str, Any] = {"function": "CheckpointFunction", "grad_enabled": False, "graph": False}
+
+
+def test_fires_on_a_reentrant_checkpoint_without_an_input_that_requires_grad() -> None:
+    inside = op(1, "linear", Operand((5, 8)), "encoder.weight", module="encoder", **CHECKPOINT)
+    (finding,) = found(run(operations=through(inside)[1:]))
+    assert "checkpoint(use_reentrant=True) around module 'encoder' cuts the graph" in finding.message
+    assert "use_reentrant=False" in finding.fix
+
+
+def test_fires_behind_a_reentrant_checkpoint_that_works() -> None:
+    inside = [op(1, "linear", 0, "body.weight", **CHECKPOINT), op(2, "relu", cold(1), **CHECKPOINT)]
+    cut = op(3, "detach", 2, graph=False, location=Location("net.py", 9))
+    body = ParameterInfo("body.weight", "body", optimizer_steps=3)
+    (finding,) = found(run(STARVED, body, FED, operations=through(*inside, cut)))
+    assert (str(finding.location), finding.sites) == ("net.py:9", ("encoder.weight", "body.weight"))
+
+
+def test_fires_on_the_cut_before_the_loss_that_speaks_for_the_parameters() -> None:
+    critic = [
+        op(1, "detach", 0, graph=False, location=Location("gan.py", 3)),
+        op(2, "linear", cold(1), "head.weight", module="head"),
+        op(3, "mean", 2, is_loss=True),
+    ]
+    generator = [
+        op(4, "detach", 0, graph=False, step=1, location=Location("gan.py", 8)),
+        op(5, "linear", cold(4), "head.weight", step=1, module="head"),
+        op(6, "mean", 5, step=1, is_loss=True),
+    ]
+    operations = [op(0, "linear", "encoder.weight", module="encoder"), *critic, *generator]
+    stepped = {0: ["head.weight"], 1: ["encoder.weight"]}
+    (finding,) = found(run(operations=operations, stepped=stepped))
+    assert str(finding.location) == "gan.py:8"
+    assert requests(run(operations=operations[:4], stepped={0: ["head.weight"]}))
+
+
+def away(*entry: Operation, **options: Any) -> Recording:
+    """The values of the encoder leave torch at index 2."""
+    out = op(2, "numpy", cold(1), graph=False, location=Location("net.py", 9))
+    return run(operations=through(replace(DETACH, module=""), out, *entry), complete=True, **options)
+
+
+def test_fires_where_values_leave_torch_and_seem_to_come_back() -> None:
+    entry = Operation(3, "tensor", location=Location("net.py", 11))
+    (finding,) = found(away(entry))
+    assert ".numpy() after 'encoder' and seem to come back at torch.tensor() at net.py:11" in finding.message
+    assert (str(finding.location), finding.severity) == ("net.py:9", Severity.WARNING)
+    stranger = op(3, "relu", Operand((5, 8)), graph=False, location=Location("net.py", 12))
+    (finding,) = found(away(stranger))
+    assert "come back at relu at net.py:12" in finding.message
+
+
+def test_silent_where_values_leave_torch_and_a_gradient_arrives_before_they_do() -> None:
     reached = {"encoder": 1.0, "head": 1.0}
-    assert not found(run(operations=operations, activation_gradient=reached))
+    assert not found(away(Operation(3, "tensor"), activation_gradient=reached))
+
+
+def test_silent_where_values_leave_torch_and_only_the_targets_come_in() -> None:
+    out = op(2, "numpy", cold(1), graph=False)
+    target = Operation(60, "tensor")
+    head, loss = through()[1:]
+    operations = [*through(DETACH, out)[:3], head, target, replace(loss, operands=(*loss.operands, cold(60)))]
+    assert not found(run(operations=operations, complete=True))
+
+
+def test_silent_where_values_leave_torch_and_the_batch_was_there_before() -> None:
+    first = op(0, "linear", Operand((5, 8)), "encoder.weight", module="encoder")
+    out = op(2, "numpy", cold(1), graph=False)
+    operations = [first, DETACH, out, op(3, "relu", Operand((5, 8)), graph=False), *through(op(3, "relu"))[2:]]
+    assert not found(run(operations=operations, complete=True))
 
 
 def test_fires_without_a_trace_between_the_modules_that_gradients_tell_apart() -> None:
@@ -149,6 +297,21 @@ def test_asks_for_a_trace_while_the_run_goes_on_and_says_nothing_else() -> None:
     assert requests(run())
     assert not [result for result in DetachedTensor().analyze(run()) if isinstance(result, Finding)]
     assert not requests(run(operations=through(DETACH)))
+    assert requests(run(operations=through(DETACH), stepped={0: ["head.weight"]}))
+    assert requests(run(operations=through(DETACH)[2:]))
+
+
+def test_silent_until_two_steps_were_observed() -> None:
+    early = run(operations=through(DETACH), steps=1)
+    assert not found(early)
+    assert found(replace(early, complete=True))
+
+
+def test_fires_by_what_modules_tell_where_the_trace_does_not_speak() -> None:
+    (finding,) = found(run(operations=through(DETACH), stepped={0: ["head.weight"]}, complete=True))
+    assert "between 'encoder' and 'head'" in finding.message
+    (finding,) = found(run(operations=through(DETACH)[2:], complete=True))
+    assert "between 'encoder' and 'head'" in finding.message
 
 
 def test_silent_on_a_module_that_never_ran() -> None:
@@ -182,17 +345,33 @@ def test_silent_on_a_codebook_that_is_updated_by_other_means() -> None:
     assert found(untouched)
 
 
+def test_silent_on_what_the_program_writes_itself() -> None:
+    written = op(70, "copy_", Operand((8, 8), None, "encoder.weight", True), graph=False, written="encoder.weight")
+    assert not found(run(operations=[*through(DETACH), written]))
+
+
 def test_silent_on_a_head_whose_result_is_not_used() -> None:
-    aside = Operation(50, "linear", "encoder", None, (), ("encoder.weight",), True, True)
-    logged = Operation(51, "item", "", None, (50,), (), True)
-    operations = [aside, logged, *list(through())[1:]]
+    aside = op(50, "linear", "encoder.weight", module="encoder")
+    operations = [aside, op(51, "item", 50, graph=False), *through()[1:]]
     calls = {"trunk": Call.GRAD} | CALLS
-    assert not found(run(operations=operations, calls=calls, activation_gradient={"trunk": 1.0, "head": 1.0}))
+    logged = run(operations=operations, calls=calls, activation_gradient={"trunk": 1.0, "head": 1.0}, complete=True)
+    assert not found(logged)
 
 
 def test_silent_on_a_first_module_whose_result_stays_unused() -> None:
-    aside = Operation(0, "linear", "encoder", None, (), ("encoder.weight",), True, True)
-    assert not found(run(operations=[aside, *list(through())[1:]]))
+    aside = op(0, "linear", "encoder.weight", module="encoder")
+    assert not found(run(operations=[aside, *through()[1:]], complete=True))
+
+
+def test_silent_on_an_operation_that_a_gradient_passes_beside_the_cut() -> None:
+    both = op(2, "add", 0, cold(1))
+    assert not found(run(operations=through(DETACH, both, end=Operand((5, 8), 2, has_graph=True)), complete=True))
+
+
+def test_silent_on_what_has_no_derivative_which_is_another_disease() -> None:
+    argmax = replace(DETACH, name="argmax", differentiable=False)
+    assert not found(run(operations=through(argmax)))
+    assert not requests(run(operations=through(argmax)))
 
 
 def test_silent_without_a_trace_when_an_earlier_module_received_a_gradient() -> None:

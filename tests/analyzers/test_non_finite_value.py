@@ -27,7 +27,7 @@ FINITE, NAN, ABOVE = Range(-1.0, 1.0), Range(nan, nan), Range(0.0, inf)
 def operation(index: int, name: str, *sources: int, **fields: Any) -> Operation:
     operands = tuple(Operand((4,), source, has_graph=True) for source in sources)
     place = Location("net.py", 10 + index)
-    options = {"values": FINITE, "gradient": FINITE, "has_graph": True} | fields
+    options: dict[str, Any] = {"values": FINITE, "gradient": FINITE, "has_graph": True} | fields
     return Operation(index, name, location=place, operands=operands or (Operand(has_graph=True),), **options)
 
 

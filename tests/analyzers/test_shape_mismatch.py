@@ -164,7 +164,10 @@ FAILED = Operation(2, "linear", "fc2", operands=(Operand((8, 12), 1), Operand((4
 def test_fires_with_the_origin_of_the_operands_and_both_layers() -> None:
     (finding,) = found(Failure(0, "forward", "fc2", PRODUCT, failed=FAILED), operations=[FIRST, RELU])
     assert "given [8, 12] made by relu in 'act' at net.py:6 and fc2.weight [4, 10]" in finding.evidence
-    assert finding.fix == "'fc2' takes 10 features and was given 12: set its in_features=12, or let 'fc1' give 10"
+    assert (
+        finding.fix
+        == "'fc2' takes 10 features and was given 12: set in_features=12 of 'fc2', or out_features=10 of 'fc1'"
+    )
 
 
 def test_fires_with_the_channels_of_both_layers() -> None:
@@ -173,7 +176,7 @@ def test_fires_with_the_channels_of_both_layers() -> None:
     operands = (Operand((2, 8, 6, 6), 0), Operand((4, 16, 3, 3), None, "b.weight"))
     failure = Failure(0, "forward", "b", message, failed=Operation(1, "conv2d", "b", operands=operands))
     (finding,) = found(failure, operations=[conv])
-    assert finding.fix == "'b' takes 16 channels and was given 8: set its in_channels=8, or let 'a' give 16"
+    assert finding.fix == "'b' takes 16 channels and was given 8: set in_channels=8 of 'b', or out_channels=16 of 'a'"
 
 
 def test_fires_with_what_the_same_line_was_given_before() -> None:
@@ -197,7 +200,7 @@ def test_fires_where_the_function_was_applied_with_the_name_of_its_argument() ->
         position=1,
     )
     (finding,) = found(failure, operations=[call])
-    assert finding.message == "the backward of Product returned a gradient of wrong shape for 'weight'"
+    assert finding.message == "the backward of Product returned a transposed gradient for 'weight'"
     assert str(finding.location) == "net.py:3"
     assert "transposition" in finding.fix
 

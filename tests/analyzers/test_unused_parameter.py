@@ -5,10 +5,11 @@ from gradscope.analyzers.unused_parameter import UnusedParameter
 from gradscope.findings import Finding
 from gradscope.records import Call, ParameterInfo, Recording
 from gradscope.testing import recording
-from gradscope.traces import Operation
+from gradscope.traces import Operand, Operation
 
 FED = ParameterInfo("body.weight", "body", optimizer_steps=5, contributions=5)
 IDLE = ParameterInfo("aux.weight", "aux", optimizer_steps=5)
+AUX, BODY = (Operand((2, 2), None, name, has_graph=True) for name in ("aux.weight", "body.weight"))
 BOTH = {"body": Call.GRAD, "aux": Call.GRAD}
 
 
@@ -41,7 +42,7 @@ def test_fires_with_one_finding_for_each_reason() -> None:
 
 
 def test_fires_differently_on_what_its_container_uses_itself() -> None:
-    trace = [Operation(0, "linear", "attention", parameters=("aux.weight",), had_graph=True, has_graph=True)]
+    trace = [Operation(0, "linear", "attention", operands=(AUX,), has_graph=True)]
     (finding,) = found(run(calls={"body": Call.GRAD}, operations=trace))
     assert "did not reach the loss" in finding.message
 
@@ -53,12 +54,14 @@ def test_silent_until_the_run_is_over() -> None:
 def test_silent_on_what_a_cut_explains() -> None:
     assert not found(run(activation={"aux": 1.0, "body": 1.0}))
     assert not found(run(calls={"body": Call.GRAD, "aux": Call.NO_GRAD}))
-    trace = [
-        Operation(0, "linear", "aux", parameters=("aux.weight",), had_graph=True, has_graph=True),
-        Operation(1, "detach", "aux", inputs=(0,), had_graph=True),
-        Operation(2, "linear", "body", None, (1,), ("body.weight",), True, True, is_loss=True),
-    ]
-    assert not found(run(operations=trace))
+    for cut in ("detach", "argmax"):
+        trace = [
+            Operation(0, "linear", "aux", operands=(AUX,), has_graph=True),
+            Operation(1, cut, "aux", operands=(Operand((5, 2), 0, has_graph=True),), differentiable=cut == "detach"),
+            Operation(2, "linear", "body", operands=(Operand((5, 2), 1), BODY), has_graph=True, is_loss=True),
+        ]
+        assert not found(run(operations=trace))
+        assert found(run(operations=trace[::2]))
 
 
 def test_silent_on_an_expert_that_ran_once_and_on_frozen_parameters() -> None:
