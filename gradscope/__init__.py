@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradscope.records import Kind, Recording, Statistic
     from gradscope.reports.terminal import show
     from gradscope.scope import Scope, watch
+    from gradscope.verification import verify
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ _HOMES = {
     "Severity": "findings",
     "Statistic": "records",
     "show": "reports.terminal",
+    "verify": "verification",
     "watch": "scope",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "Severity",
     "Statistic",
     "show",
+    "verify",
     "watch",
 ]
 

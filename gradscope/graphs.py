@@ -164,7 +164,7 @@ def gap(recording: Recording, parameters: Collection[ParameterInfo]) -> Gap | No
     if not victims:
         return None
     silent = [path for path in working - reached - ancestors(below) if order[path] < order[below]]
-    return Gap(max(silent, key=order.__getitem__), below, victims)
+    return Gap(max(silent, key=order.__getitem__, default=victims[-1].module), below, victims)
 
 
 def without_grad(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[ParameterInfo, ...]:

@@ -24,7 +24,7 @@ def output(script: str, folder: Path) -> str:
     """What a script prints when it is run in a folder."""
     done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.rstrip("\n") + "\n"
+    return done.stdout.strip("\n") + "\n"
 
 
 def output_of(code: str, folder: Path) -> str:

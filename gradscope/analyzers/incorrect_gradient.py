@@ -53,7 +53,7 @@ class IncorrectGradient(Analyzer):
     ERROR    incorrect-gradient   since step 0   'fc1'
              the gradient that MyLinear gives 'weight' is transposed
              measured: it differs by 1.41 from finite differences in 3 directions in float64 (limit 0.01, relative)
-             why: everything before it is trained with a wrong gradient, and nothing fails
+             why: nothing fails, but what it belongs to and everything before it is trained in a wrong direction
              fix: return its transpose for 'weight': gradient.transpose(-2, -1)
 
     ## Silent on
@@ -96,7 +96,7 @@ class IncorrectGradient(Analyzer):
             message, why, fix = _deliberate(verification, wrong, names)
         else:
             message = _message(function, wrong, names)
-            why = "everything before it is trained with a wrong gradient, and nothing fails"
+            why = "nothing fails, but what it belongs to and everything before it is trained in a wrong direction"
             fix = "; ".join(dict.fromkeys(map(_fix, wrong)))
         return self.finding(
             severity=Severity.NOTE if meant else Severity.ERROR,

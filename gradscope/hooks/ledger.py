@@ -19,7 +19,7 @@ from gradscope.hooks.traced import Call, Traced
 from gradscope.hooks.transfer import Readback
 from gradscope.traces import Location, Operand
 
-MOST_OPERATIONS = 100_000
+MOST_OPERATIONS = 50_000
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -51,12 +51,17 @@ class Ledger:
         self.saw_loss = False
         self.failed: Call | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether no more operations are noted."""
+        return len(self._calls) >= MOST_OPERATIONS
+
     def open(self, name: str, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """An operation is about to run, whose operands it may change; None if it is not to be noted."""
         self.failed = None
         if name == "backward" or (name == "grad" and not kwargs.get("create_graph")):
             self._mark_losses(args[:1])
-        if name == "backward" or len(self._calls) >= MOST_OPERATIONS:
+        if name == "backward" or self.full:
             return None
         grad = torch.is_grad_enabled()
         within = None if grad else applied(caller)  # the forward of a Function runs without grad mode
@@ -214,4 +219,4 @@ def _sources(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
 
 
 def _precisely(name: str, kwargs: dict[str, Any]) -> str:
-    return f"{name}(rounding_mode)" if kwargs.get("rounding_mode") else name
+    return f"{name.strip('_')}(rounding_mode)" if kwargs.get("rounding_mode") else name

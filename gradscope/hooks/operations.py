@@ -37,6 +37,11 @@ class Trace(TorchFunctionMode):
         """Whether a backward began while it ran."""
         return self._ledger.saw_loss
 
+    @property
+    def full(self) -> bool:
+        """Whether it notes no more operations."""
+        return self._ledger.full
+
     def start(self) -> None:
         """Begin to listen. Not from within a backward: autograd would take the mode off again."""
         self._thread = get_ident()

@@ -1,6 +1,7 @@
 """Collects what the hooks measure, step by step, and hands it out as frozen recordings."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from time import perf_counter
@@ -42,9 +43,9 @@ class Recorder:
         self.log = StepLog(0, self.cadence.observe(0))
         self.sources: dict[str, tuple[str, ...]] = {}
         self.trace: Traced | None = None
-        self.stepped: dict[int, frozenset[str]] = {}
         self.verifications: list[Verification] = []
         self._operations: tuple[Operation, ...] = ()
+        self._stepped: Mapping[int, frozenset[str]] = {}
         self.failure: Failure | None = None
         self.lost: dict[str, None] = {}
         self.spent = 0.0
@@ -132,7 +133,7 @@ class Recorder:
     def collect(self, *, wait: bool = False) -> list[Step]:
         """Freeze the closed steps that have arrived; with `wait`, all of them. Returns them."""
         if self.trace is not None and (wait or self.trace.ready()):
-            self._operations, self.trace = self.trace.operations(), None
+            self._operations, self._stepped, self.trace = self.trace.operations(), self.trace.stepped, None
         arrived = []
         while self._closed and (wait or self._closed[0].ready()):
             arrived.append(self._freeze(self._closed.popleft()))
@@ -154,7 +155,7 @@ class Recorder:
             parameters=self.registry.infos(),
             graph=GraphSummary(dict(self.sources)),
             operations=self._operations,
-            stepped=dict(self.stepped),
+            stepped=dict(self._stepped),
             verifications=tuple(self.verifications),
             failure=self.failure,
             lost=tuple(self.lost),

@@ -1,5 +1,6 @@
 """A trace that is over, and how its calls become operations once their measurements have arrived."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isnan, nan
 
@@ -32,11 +33,15 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A trace that is over, whose measurements may still be on their way."""
+    """A trace that is over, whose measurements may still be on their way.
+
+    `stepped` are the parameters that optimizers have stepped, by step. Of the last step it may still grow.
+    """
 
     calls: list[Call]
     transfer: Transfer
     failure: Call | None
+    stepped: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
     def ready(self) -> bool:
         """Whether reading would not wait."""

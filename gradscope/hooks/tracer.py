@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ class Tracer:
         self._running: list[tuple[nn.Module, str]] = []
         self._paused_in: nn.Module | None = None
         self._known: set[int] = set()
-        self._stepped: list[int] = []
+        self._optimizers: list[int] = []
+        self._stepped: dict[int, frozenset[str]] = {}
         self._boundaries = 0
         self._over = False
         self._traces = 0
@@ -90,20 +92,21 @@ class Tracer:
     def step_ends(self, optimizer: int, parameters: frozenset[str]) -> None:
         """An optimizer, by its id, has stepped these parameters."""
         self._known.add(optimizer)
+        step = self._recorder.log.index
         if self._trace is not None:
-            self._stepped.append(optimizer)
-            step = self._recorder.log.index
-            self._recorder.stepped[step] = self._recorder.stepped.get(step, frozenset()) | parameters
+            self._optimizers.append(optimizer)
+        if self._trace is not None or step in self._stepped:
+            self._stepped[step] = self._stepped.get(step, frozenset()) | parameters
 
     def boundary(self) -> None:
         """A step may have ended."""
         self._boundaries += 1
         trace = self._trace
         if trace is not None:
-            whole = trace.saw_loss and self._known <= set(self._stepped)
+            whole = trace.saw_loss and self._known <= set(self._optimizers)
             # Of several optimizers one has to step again: then each one's forward was seen, wherever it began.
-            round_about = len(self._known) <= 1 or len(self._stepped) > len(set(self._stepped))
-            self._over = (whole and round_about) or bool(trace.lost) or self._boundaries >= LONGEST
+            round_about = len(self._known) <= 1 or len(self._optimizers) > len(set(self._optimizers))
+            self._over = (whole and round_about) or bool(trace.lost) or trace.full or self._boundaries >= LONGEST
         self.stop_if_over()
 
     def stop_if_over(self) -> None:
@@ -127,7 +130,7 @@ class Tracer:
         self._running.clear()
         if trace is None:
             return None
-        traced = self._recorder.trace = trace.stop()
+        traced = self._recorder.trace = replace(trace.stop(), stepped=self._stepped)
         if trace.lost:
             self._recorder.lose(trace.lost)
         self._verify()
@@ -160,8 +163,8 @@ class Tracer:
         self._awaited = False
         self._traces += 1
         self._boundaries = 0
-        self._stepped.clear()
-        self._recorder.stepped.clear()
+        self._optimizers.clear()
+        self._stepped = {}
         provenance = Provenance(self._registry)
         self._trace = Trace(Ledger(provenance, self._path, lambda: self._loop.step, self._functions))
         self._trace.start()

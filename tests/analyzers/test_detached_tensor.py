@@ -249,6 +249,12 @@ def test_silent_where_values_leave_torch_and_a_gradient_arrives_before_they_do()
     assert not found(away(Operation(3, "tensor"), activation_gradient=reached))
 
 
+def test_silent_about_what_is_logged_beside_a_cut() -> None:
+    logged = op(2, "numpy", cold(1), graph=False)
+    (finding,) = found(run(operations=through(DETACH, logged, op(3, "add", cold(1), Operand((5, 8)), graph=False))))
+    assert "cuts the graph" in finding.message
+
+
 def test_silent_where_values_leave_torch_and_only_the_targets_come_in() -> None:
     out = op(2, "numpy", cold(1), graph=False)
     target = Operation(60, "tensor")

@@ -243,3 +243,4 @@ def test_silent_on_what_the_program_writes_itself_and_on_what_no_optimizer_has_s
     assert not found(zero([*rounded, op(95, "copy_", graph=False, written="encoder.weight")]))
     assert not found(run(rounded, replace(ZERO, optimizer_steps=0), FED, **ZEROS))
     assert not found(run(rounded, replace(ZERO, trainable=False), FED, **ZEROS))
+    assert not found(run(rounded, STARVED, FED, **ZEROS))
