@@ -41,7 +41,8 @@ class Router(nn.Module):
 def regression(model: nn.Module, x: Tensor) -> Tensor:
     """The targets are (32,), the predictions (32, 1): their difference is (32, 32)."""
     target = x.sum(dim=1)
-    return ((model(x) - target) ** 2).mean()
+    difference: Tensor = model(x) - target
+    return (difference**2).mean()
 
 
 def reconstruction(model: nn.Module, x: Tensor) -> Tensor:

@@ -233,7 +233,8 @@ class Flow:
             return table[operation.index]
         if operand.has_graph:
             return frozenset({(operation.index, False)})
-        return NOWHERE if operand.operation is None else frozenset({(operand.operation, True)})
+        maker = self._maker(operand)
+        return NOWHERE if maker is None else frozenset({(maker.index, len(maker.shapes) > 1 or not maker.shapes)})
 
     def _flat(self, operand: Operand, operation: Operation, table: Mapping[int, Ends], toward: Collection[int]) -> Ends:
         """Where ways over this edge along the graph end: at losses, or at operations with a derivative of zero."""

@@ -25,6 +25,7 @@ AGREES = 1e-3
 TOLERABLE = 1e-2
 CONSISTENT = 0.1
 
+BOUNDS = 2  # a lower and an upper one
 HALVINGS = 24
 LAST = 4
 JUMP, SMALL_JUMP = 1e-3, 1e-5
@@ -42,7 +43,6 @@ class Outcome:
         identity: an output is an input, unchanged or clipped.
         rounds: the function rounds, or jumps.
         linear: twice the gradient from above gives twice the gradient; looked at where it matters.
-        names: the torch functions that ran inside.
     """
 
     derivatives: tuple[Derivative, ...]
@@ -50,7 +50,6 @@ class Outcome:
     identity: bool = False
     rounds: bool = False
     linear: bool = True
-    names: frozenset[str] = frozenset()
 
     @property
     def wrong(self) -> bool:
@@ -82,8 +81,7 @@ def compare(
 
 
 def _outcome(probe: Probe, known: frozenset[str]) -> Outcome:
-    names = known | probe.names
-    rounding = not ROUNDING.isdisjoint(names)
+    rounding = not ROUNDING.isdisjoint(known | probe.names)
     gradients = probe.gradients()
     judged = {name: _judged(probe, name, gradient, rounding=rounding) for name, gradient in gradients.items()}
     found = tuple(each for each in judged.values() if each is not None)
@@ -98,7 +96,6 @@ def _outcome(probe: Probe, known: frozenset[str]) -> Outcome:
         identity=wrong and _is_identity(probe),
         rounds=wrong and (_is_constant(found) or _jumps(probe, SMALL_JUMP if rounding else JUMP)),
         linear=linear,
-        names=names,
     )
 
 
@@ -229,7 +226,7 @@ def _follows(output: Tensor, value: Tensor) -> bool:
         return False
     same = torch.isclose(output, value, rtol=1e-6, atol=0.0, equal_nan=True)
     bounds = set(output[~same].unique().tolist()) if same.any() else None
-    return bounds is not None and len(bounds) <= len("lu") and bounds != {0.0}  # a ReLU is no clipped input
+    return bounds is not None and len(bounds) <= BOUNDS and bounds != {0.0}  # a ReLU is no clipped input
 
 
 def _is_constant(found: Sequence[Derivative]) -> bool:

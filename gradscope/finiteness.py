@@ -17,10 +17,17 @@ def first_bad(recording: Recording) -> int | None:
     if all(np.isfinite(step.stored[:, SUM].sum()) for step in recording.observed if step.stored is not None):
         return None
     nan, _ = held(recording, Kind.ACTIVATION)
-    weights = anywhere(recording, Kind.UPDATE) | anywhere(recording, Kind.PARAMETER)
-    gradients = anywhere(recording, Kind.ACTIVATION_GRADIENT) | anywhere(recording, Kind.PARAMETER_GRADIENT)
-    bad = np.flatnonzero(nan.any(axis=1) | weights | (gradients & ~_skipped(recording, gradients)))
+    gradients = _gradients(recording)
+    outputs = nan.any(axis=1) & ~_harmless(recording)
+    bad = np.flatnonzero(outputs | _weights(recording) | (gradients & ~_skipped(recording, gradients)))
     return int(bad[0]) if len(bad) else None
+
+
+def passed_over(recording: Recording) -> int | None:
+    """The first observed row in which an output held NaN that neither a gradient nor a weight has seen."""
+    nan, _ = held(recording, Kind.ACTIVATION)
+    rows = np.flatnonzero(nan.any(axis=1) & _harmless(recording))
+    return int(rows[0]) if len(rows) else None
 
 
 def first_told(recording: Recording) -> Step | None:
@@ -66,6 +73,20 @@ def anywhere(recording: Recording, kind: Kind) -> Flags:
     """Where a kind holds NaN or Inf at any site, of shape (observed steps,)."""
     nan, inf = held(recording, kind)
     return np.asarray((nan | inf).any(axis=1))
+
+
+def _weights(recording: Recording) -> Flags:
+    return anywhere(recording, Kind.UPDATE) | anywhere(recording, Kind.PARAMETER)
+
+
+def _gradients(recording: Recording) -> Flags:
+    return anywhere(recording, Kind.ACTIVATION_GRADIENT) | anywhere(recording, Kind.PARAMETER_GRADIENT)
+
+
+def _harmless(recording: Recording) -> Flags:
+    """The rows whose gradients were used and, like the weights, finite: what else was there was not learnt from."""
+    used = (recording.values(Kind.UPDATE, Statistic.COUNT) > 0).any(axis=1)
+    return np.asarray(used & ~_gradients(recording) & ~_weights(recording))
 
 
 def _skipped(recording: Recording, overflow: Flags) -> Flags:

@@ -1,6 +1,6 @@
 """How parameters hang on the loss: which are starved of gradients, and where the graph is cut. Pure functions."""
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -61,12 +61,15 @@ class Gap:
 def starved(recording: Recording) -> tuple[ParameterInfo, ...]:
     """Trainable parameters that should have received a gradient by now and never did, while others have.
 
+    All of them, where a backward was traced that reached none at all.
+
     Parameters of an optimizer that has not stepped yet are not judged while another one has, and neither
     are those that something else than an optimizer moves, as an averaged codebook.
     """
     trainable = [parameter for parameter in recording.parameters if parameter.trainable]
     hungry = [parameter for parameter in trainable if not parameter.contributions]
-    if not hungry or len(hungry) == len(trainable):
+    traced = _optimized(recording) and bool(flow_of(recording.operations).losses)
+    if not hungry or (len(hungry) == len(trainable) and not traced):
         return ()
     if not (_optimized(recording) or recording.complete) and all(s.end is StepEnd.OPEN for s in recording.steps):
         return ()
@@ -124,7 +127,7 @@ def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[C
     """The traced operations that cut parameters off from the loss; those of one stretch or one line count as one."""
     flow = flow_of(recording.operations)
     found = [_cut(flow, each, losses(recording, each)) for each in parameters] if settled(recording) else []
-    made = [cut for cut in found if cut is not None]
+    made = [cut for cut in found if cut is not None and (recording.complete or not _may_be_copied(recording, cut))]
     return _merged(_merged(made, lambda cut: _stretch(flow, cut)), _line)
 
 
@@ -224,6 +227,24 @@ def _with_gradient(recording: Recording) -> frozenset[str]:
         return frozenset()
     sites = recording.sites_of(Kind.ACTIVATION_GRADIENT)
     return frozenset(sites[column].module for column in np.flatnonzero(arrived[steps[-1]]))
+
+
+def _may_be_copied(recording: Recording, cut: Cut) -> bool:
+    """Whether what runs without grad mode has a twin that learns, as a target network that is synchronized later."""
+    if cut.operation.grad_enabled:
+        return False
+    shapes = {site.path: site.shape for site in recording.sites_of(Kind.PARAMETER)}
+    learning = {parameter.path for parameter in recording.parameters if parameter.contributions}
+    return all(any(_are_twins(path, other, shapes) for other in learning) for path in cut.victims)
+
+
+def _are_twins(path: str, other: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether two parameters have one shape and differ in a single name that is no number."""
+    mine, its = path.split("."), other.split(".")
+    if len(mine) != len(its) or path not in shapes or shapes[path] != shapes.get(other):
+        return False
+    differing = [name for name, another in zip(mine, its, strict=True) if name != another]
+    return len(differing) == 1 and not differing[0].isdigit()
 
 
 def _cut(flow: Flow, parameter: ParameterInfo, ends: Sequence[Operation]) -> Cut | None:

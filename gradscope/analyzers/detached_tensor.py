@@ -182,6 +182,19 @@ class DetachedTensor(Analyzer):
             yield self._found(recording, victims, message, evidence, **options)
 
     def _no_graph(self, recording: Recording, failure: Failure) -> Finding:
+        trainable = [parameter for parameter in recording.parameters if parameter.trainable]
+        found = max(cuts(recording, trainable), key=lambda cut: len(cut.victims), default=None)
+        if found is not None:
+            place = _place(recording, found.operation, found.victims)
+            return self._found(
+                recording,
+                found.victims,
+                f"{_name(found.operation)}{place} leaves the loss without a graph: backward() has nowhere to go",
+                "what it computed has no graph, the loss is computed from it, and from nothing else that has one",
+                fix=_fix(found.operation),
+                location=found.operation.location,
+                cause="the loss",
+            )
         sites = recording.sites_of(Kind.ACTIVATION_GRADIENT)
         last = f"the output of {sites[-1].path!r} had one" if sites else "no module's output had one either"
         return self.finding(

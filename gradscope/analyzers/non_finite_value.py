@@ -1,7 +1,7 @@
 """The first NaN or Inf, and where it was born."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any, ClassVar
 
@@ -9,9 +9,18 @@ import numpy as np
 
 from gradscope.analyzer import Analyzer, Request
 from gradscope.births import Birth, advice, birth, candidates, row
-from gradscope.dataflow import flow_of
+from gradscope.dataflow import flow_of, strangers
 from gradscope.findings import Finding, Severity
-from gradscope.finiteness import anywhere, first_bad, first_told, held, new_inf, poisoned, with_bad_gradient
+from gradscope.finiteness import (
+    anywhere,
+    first_bad,
+    first_told,
+    held,
+    new_inf,
+    passed_over,
+    poisoned,
+    with_bad_gradient,
+)
 from gradscope.records import EventKind, Kind, Recording, Site, Statistic, Step, StepEnd
 from gradscope.traces import Operation
 
@@ -90,6 +99,7 @@ class NonFiniteValue(Analyzer):
             yield self._located(recording, bad) or self._by_site(recording, bad)
         else:
             yield from self._loss_alone(recording)
+            yield from self._passed_over(recording)
             return
         if not recording.complete and not poisoned(recording):
             yield Request("a value is not finite: which operation makes it so?")
@@ -104,6 +114,15 @@ class NonFiniteValue(Analyzer):
                 return self._born(found, first)
         return None
 
+    def _passed_over(self, recording: Recording) -> Iterator[Finding]:
+        """An output that was NaN, and of which nothing was learnt: perhaps the loop itself has noticed."""
+        quiet = passed_over(recording)
+        found = None if quiet is None else self._in_forward(recording, quiet)
+        if found is not None:
+            evidence = f"{found.evidence}; no gradient and no weight holds NaN"
+            why = "this time nothing was learnt from it"
+            yield replace(found, severity=Severity.NOTE, evidence=evidence, why=why, cause="passed over")
+
     def _loss_alone(self, recording: Recording) -> Iterator[Finding]:
         """A loss that was NaN in a traced step, although all gradients were finite."""
         skipped = {step.index for step in recording.steps if step.end in (StepEnd.CLEARED, StepEnd.OPEN)}
@@ -116,13 +135,17 @@ class NonFiniteValue(Analyzer):
 
     def _born(self, found: Birth, first: int, also: str = "") -> Finding:
         operation = found.operation
-        place = f" in {operation.module!r}" if operation.module else ""
+        place, fix = f" in {operation.module!r}" if operation.module else "", advice(operation)
         if found.backward:
             message = f"{found.word} is born in the backward of {operation.name}{place}"
             evidence = f"the gradient that comes to {operation.name} is finite, what it hands on is not"
         else:
             message = f"{found.word} is born in {operation.name}{place}"
             evidence = f"its result is the first to hold {found.word}"
+            outside = ", ".join(str(shape) for shape in sorted(strangers(operation)))
+            if outside:
+                evidence += f"; its operand {outside} came from outside of the model and was not measured"
+                fix = f"check the data with torch.isfinite(x).all(), then: {fix}"
         later = f" (seen in step {operation.step})" if operation.step != first else ""
         return self.finding(
             step=first,
@@ -130,7 +153,7 @@ class NonFiniteValue(Analyzer):
             message=message,
             evidence=evidence + later + also,
             why=WHY,
-            fix=advice(operation),
+            fix=fix,
             location=operation.location,
             table=found.table,
         )
@@ -157,7 +180,8 @@ class NonFiniteValue(Analyzer):
         message = f"{word} is born in the forward of {_name(site)}"
         fix = f"{first}look into {site.path!r} for {EDGES}"
         evidence = f"its output holds {word}, {others}"
-        suspects = candidates(each for each in recording.operations if each.module == site.module)
+        before = recording.sites_of(Kind.ACTIVATION)[column - 1] if column else None
+        suspects = candidates(_between(recording, before, site))
         table = _table(recording, Kind.ACTIVATION, bad, range(column + 1))
         return self._found(recording.observed[bad], site, message, evidence, fix, suspects=suspects, table=table)
 
@@ -172,7 +196,7 @@ class NonFiniteValue(Analyzer):
         later = [column for column in np.flatnonzero(measured).tolist() if column > odd[-1]]
         after = sites[later[0]] if later else None
         options: dict[str, Any] = {
-            "suspects": candidates(_after(recording, site, after)),
+            "suspects": candidates(_between(recording, site, after)),
             "table": _table(recording, Kind.ACTIVATION_GRADIENT, bad, [*reversed(later), odd[-1]]),
         }
         if after is None:
@@ -226,14 +250,17 @@ def _named(suspects: tuple[Operation, ...]) -> str:
     return f"{shown}{more} {'are' if len(suspects) > 1 else 'is'}"
 
 
-def _after(recording: Recording, site: Site, until: Site | None) -> Iterator[Operation]:
-    """The traced operations behind those of one module, up to those of another one, or to the end."""
-    operations = recording.operations
+def _between(recording: Recording, first: Site | None, last: Site | None) -> Iterator[Operation]:
+    """The traced operations behind those of one module, up to those of another one; None: the beginning, the end."""
+    start = max((each.index for each in _within(recording, first)), default=-1) if first else -1
+    end = max((each.index for each in _within(recording, last)), default=None) if last else None
+    return (each for each in recording.operations if each.index > start and (end is None or each.index <= end))
+
+
+def _within(recording: Recording, site: Site) -> Iterator[Operation]:
+    """The traced operations of a module and of those that it contains; of the root only the latter."""
     below = f"{site.module}." if site.module else ""
-    inside = (o for o in operations if o.module and f"{o.module}.".startswith(below))
-    first = max((each.index for each in inside), default=-1)
-    last = None if until is None else max((o.index for o in operations if o.module == until.module), default=None)
-    return (each for each in operations if each.index > first and (last is None or each.index <= last))
+    return (each for each in recording.operations if each.module and f"{each.module}.".startswith(below))
 
 
 def _table(recording: Recording, kind: Kind, bad: int, columns: Iterable[int]) -> tuple[tuple[str, ...], ...]:

@@ -7,6 +7,7 @@ import random
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812  as everybody calls it
 
+import gradscope
+from gradscope.findings import Finding
 from gradscope.hooks.functions import FunctionCalls
 from gradscope.hooks.purity import impurity
 from gradscope.hooks.replay import fits
@@ -606,6 +609,65 @@ def test_a_spike_next_to_a_smooth_output_rounds() -> None:
         return first * slope + second * (1 - slope)
 
     assert verified(made(forward, backward), leaf(8, 6)).rounds
+
+
+def test_a_vector_quantizer_rounds_also_for_its_codes() -> None:
+    def forward(ctx: Any, x: Tensor, codes: Tensor) -> Grads:
+        chosen = torch.cdist(x, codes).argmin(1)
+        ctx.mark_non_differentiable(chosen)
+        return codes[chosen], chosen
+
+    found = verified(made(forward, lambda ctx, grad, _: (grad, None)), leaf(16, 4), leaf(5, 4, seed=1))
+    assert found.rounds
+    assert list(wrong(found)) == ["x", "codes"]
+
+
+@pytest.mark.parametrize("shape", [(64,), (3, 5)])
+def test_masks_by_size_with_the_whole_gradient_round(shape: tuple[int, ...]) -> None:
+    def top(ctx: Any, x: Tensor) -> Tensor:
+        return x * (x.abs() >= x.abs().flatten().topk(4).values[-1])
+
+    def pruned(ctx: Any, x: Tensor) -> Tensor:
+        return x * (x.abs() > 0.5)
+
+    for forward in (top, pruned):
+        found = verified(made(forward, lambda ctx, grad: grad), leaf(*shape))
+        assert found.rounds
+        assert wrong(found)
+
+
+def test_in_a_watched_loop_it_is_found_with_its_line_and_the_training_stays_as_it_was() -> None:
+    wrong_linear = linear_with(right_x, lambda grad, x, weight: x.t() @ grad)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.weight, self.drop = nn.Linear(4, 4), nn.Parameter(leaf(4, 4).detach()), nn.Dropout()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return DropoutMask.apply(wrong_linear.apply(self.drop(self.first(x)), self.weight), 0.5)
+
+    def losses(scope: Any) -> list[float]:
+        torch.manual_seed(0)
+        model, found = Net(), []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with scope(model) as watched:
+            for _ in range(3):
+                optimizer.zero_grad()
+                loss = model(torch.randn(6, 4)).square().mean()
+                loss.backward()
+                optimizer.step()
+                found.append(loss.item())
+        if watched is not None:
+            findings.extend(watched.findings)
+        return found
+
+    findings: list[Finding] = []
+    assert losses(gradscope.watch) == losses(lambda _: nullcontext())
+    (finding,) = findings
+    assert finding.message == "the gradient that Made gives 'weight' is transposed"
+    assert finding.location is not None
+    assert "wrong_linear.apply" in finding.location.source
 
 
 # What must not be called again.
