@@ -112,7 +112,7 @@ class Derivative:
     Attributes:
         name: of the argument or parameter.
         error: relative difference of the directional derivatives, 0.0 when they are equal.
-        directions: how many were tried.
+        directions: how many were tried; 0 where autograd refuses the gradient's shape, so that nothing was compared.
         measured: norm of the finite differences.
         computed: norm of what the backward gives in the same directions.
         factor: `computed` is this multiple of `measured` in every direction; None when it is not.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from gradscope.hooks import statistics
-from gradscope.hooks.applied import Applied, applied
+from gradscope.hooks.applied import Applied, applied, is_torchs
 from gradscope.hooks.frames import in_optimizer, mention, resolve, spot, user_frame
 from gradscope.hooks.outputs import shape, tensors
 from gradscope.hooks.provenance import Provenance
@@ -180,8 +180,11 @@ class Ledger:
 
     def _complete(self, index: int, tensor: Tensor) -> None:
         """A result of an autograd Function becomes known only when it is used."""
-        call = self._calls[index]
-        if call.name == call.function and not call.has_graph:
+        call, function = self._calls[index], getattr(tensor.grad_fn, "_forward_cls", None)
+        if function is None or is_torchs(function):
+            return
+        call.name = call.function = function.__name__  # else what torch does to an input that is returned as it is
+        if not call.has_graph:
             self._describe(index, [tensor])
 
     def _rewrapped(self, tensor: Tensor, source: int) -> int:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
 from gradscope.errors import GradscopeError
+from gradscope.hooks.applied import Applied, function_of
 from gradscope.hooks.frames import location, user_frame
 from gradscope.hooks.functions import FunctionCalls
 from gradscope.hooks.outputs import tensors
@@ -21,7 +21,6 @@ from gradscope.probes import undisturbed
 from gradscope.traces import Verification
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-APPLY = Function.apply.__func__.__code__  # type: ignore[attr-defined]  # a classmethod's function
 
 
 class Twin:
@@ -109,16 +108,17 @@ class Observer(TorchFunctionMode):
     ) -> Any:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            if frame.f_code is APPLY:
-                self._saw(frame, str(getattr(func, "__name__", "")))
+            function = function_of(frame.f_code)
+            if function is not None:
+                self._saw(Applied(frame, function), str(getattr(func, "__name__", "")))
             frame = frame.f_back
         return func(*args, **(kwargs or {}))
 
-    def _saw(self, frame: FrameType, name: str) -> None:
-        function, arguments = frame.f_locals["cls"], frame.f_locals["args"]
-        self.applied.add(function)
-        self._calls.seen(function, arguments, self._path(frame), location(user_frame(frame.f_back)), 0)
-        self._calls.inner(function, name)
+    def _saw(self, applied: Applied, name: str) -> None:
+        frame = applied.frame.f_back
+        self.applied.add(applied.function)
+        self._calls.seen(applied.function, applied.args, self._path(frame), location(user_frame(frame)), 0)
+        self._calls.inner(applied.function, name)
 
     def _path(self, frame: FrameType | None) -> str:
         while frame is not None:
