@@ -41,6 +41,7 @@ class Analyzer(ABC):
         severity: of the findings it makes.
         needs: kinds of sites without which it cannot judge; lacking them, the report says it did not run.
         every_step: judged at every step, because it looks at exact events only and costs next to nothing.
+        revocable: later steps may take its findings back, as of a parameter that gets its first gradient at last.
         explains: names of analyzers whose later findings are consequences of this one's.
     """
 
@@ -48,6 +49,7 @@ class Analyzer(ABC):
     severity: ClassVar[Severity]
     needs: ClassVar[frozenset[Kind]] = frozenset()
     every_step: ClassVar[bool] = False
+    revocable: ClassVar[bool] = False
     explains: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -16,6 +16,10 @@ MASKS = frozenset(
     | {"triu", "tril", "triu_", "tril_", "index_fill_", "scatter_", "max_pool2d", "logical_not", "masked_scatter_"}
 )
 
+SPREAD_ADVICE = "give it at least two elements, or correction=0: one element has no spread"
+CLASSES_ADVICE = "skip batches whose targets are all ignored, and rows whose logits are all -Inf"
+WRITTEN_ADVICE = "leave such elements out before anything is computed from them: 0 times NaN is NaN in the backward"
+WEIGHTS_ADVICE = "check with torch.isfinite(x).all() what {} is given, and its weights before the run"
 ROOT_ADVICE = "add a small eps under the root: (x + eps).sqrt()"
 LOG_ADVICE = "use log_softmax, logsigmoid or a fused loss, or clamp the argument: x.clamp(min=eps).log()"
 DIVISION_ADVICE = "add a small eps to the denominator, or clamp it"
@@ -27,7 +31,9 @@ POWER_ADVICE = "add a small eps to the base: a fractional or negative power has 
 PRODUCT_ADVICE = "0 times Inf is NaN: keep the factor finite, with clamp or torch.where before it is computed"
 
 ADVICE: dict[str, str] = {
-    **dict.fromkeys(("sqrt", "sqrt_", "rsqrt", "rsqrt_", "std", "cdist", "pairwise_distance"), ROOT_ADVICE),
+    **dict.fromkeys(("sqrt", "sqrt_", "rsqrt", "rsqrt_", "cdist", "pairwise_distance"), ROOT_ADVICE),
+    **dict.fromkeys(("std", "var"), SPREAD_ADVICE),
+    **dict.fromkeys(("cross_entropy", "nll_loss"), CLASSES_ADVICE),
     **dict.fromkeys(("log", "log_", "log2", "log10", "log1p", "logit", "xlogy", "digamma", "lgamma"), LOG_ADVICE),
     **dict.fromkeys(("div", "div_", "true_divide", "truediv", "truediv_", "reciprocal", "fmod"), DIVISION_ADVICE),
     **dict.fromkeys(("norm", "vector_norm", "linalg_vector_norm", "normalize", "cosine_similarity"), NORM_ADVICE),
@@ -40,14 +46,10 @@ ADVICE: dict[str, str] = {
 }
 
 # Those that make NaN or Inf out of ordinary numbers; a product needs an Inf first.
-EDGED = (
-    frozenset(ADVICE)
-    - {"mul", "mul_", "std", "div_", "log1p", "softmax", "log_softmax"}
-    - {
-        "scaled_dot_product_attention",
-        "multi_head_attention_forward",
-    }
-)
+EDGED = frozenset(ADVICE) - {
+    *("cross_entropy", "nll_loss", "softmax", "log_softmax", "scaled_dot_product_attention"),
+    *("multi_head_attention_forward", "mul", "mul_", "std", "var", "div_", "log1p"),
+}
 
 
 Table: TypeAlias = tuple[tuple[str, ...], ...]
@@ -85,7 +87,12 @@ def candidates(operations: Iterable[Operation]) -> tuple[Operation, ...]:
 
 def advice(operation: Operation) -> str:
     """What to do about an operation."""
-    return ADVICE.get(operation.name, f"look at what {operation.name} is given")
+    if operation.function and operation.function == operation.name:
+        return f"look into the forward and the backward of {operation.name} for a division, a root or a logarithm at 0"
+    if operation.name in MASKS:
+        return WRITTEN_ADVICE
+    other = WEIGHTS_ADVICE.format(operation.name) if operation.parameters else f"look at what {operation.name} is given"
+    return ADVICE.get(operation.name, other)
 
 
 def row(label: str, low: float, high: float) -> tuple[str, ...]:
@@ -153,7 +160,7 @@ def _is_culprit(operation: Operation, step: int) -> bool:
 
 def _backward(flow: Flow, culprits: list[Operation], word: str, last: tuple[str, Range] | None) -> Birth:
     culprit = next((each for each in culprits if each.name in ADVICE), culprits[0])
-    after = [each for each in flow.operations if each.index >= culprit.index and each.step == culprit.step]
+    after = sorted(flow.downstream([culprit]), key=lambda each: each.index)
     rows = [(_label(each), each.gradient) for each in reversed(after)]
     return Birth(culprit, word, backward=True, table=_table([*rows, *([last] if last else [])]))
 

@@ -47,7 +47,10 @@ class Engine:
         for analyzer in self.analyzers:
             if not (everything or analyzer.every_step):
                 continue
-            for result in self._judged(analyzer, recording):
+            results = tuple(self._judged(analyzer, recording))
+            if analyzer.revocable:
+                self._revoke(analyzer.name, results)
+            for result in results:
                 if isinstance(result, Request):
                     requests.append(result)
                 elif (known := self._found.get(key := (result.analyzer, result.cause))) is None:
@@ -77,6 +80,12 @@ class Engine:
             if recording.steps and (lacking := [kind for kind in Kind if kind in analyzer.needs - measured])
         ]
         return (*missing, *self._failed.values())
+
+    def _revoke(self, analyzer: str, results: Results) -> None:
+        """Forget what an analyzer has found and does not find any more."""
+        current = {(result.analyzer, result.cause) for result in results if isinstance(result, Finding)}
+        for key in [key for key in self._found if key[0] == analyzer and key not in current]:
+            del self._found[key]
 
     def _everything(self, recording: Recording, now: float) -> bool:
         early = bool(recording.steps) and recording.steps[-1].index < FIRST

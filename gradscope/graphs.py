@@ -14,6 +14,7 @@ Paths: TypeAlias = tuple[str, ...]
 
 SAME = 1e-6
 SETTLED = 2
+NO_GRAPH = "does not require grad and does not have a grad_fn"
 
 # Where numbers of another library come back into torch.
 ENTRIES = frozenset({"as_tensor", "asarray", "frombuffer", "from_numpy", "full", "scalar_tensor", "tensor"})
@@ -127,8 +128,17 @@ def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[C
     """The traced operations that cut parameters off from the loss; those of one stretch or one line count as one."""
     flow = flow_of(recording.operations)
     found = [_cut(flow, each, losses(recording, each)) for each in parameters] if settled(recording) else []
-    made = [cut for cut in found if cut is not None and (recording.complete or not _may_be_copied(recording, cut))]
-    return _merged(_merged(made, lambda cut: _stretch(flow, cut)), _line)
+    made = [cut for cut in found if cut is not None]
+    merged = _merged(_merged(made, lambda cut: _stretch(flow, cut)), _line)
+    return tuple(cut for cut in merged if recording.complete or not _may_be_copied(recording, cut))
+
+
+def ungraphed(recording: Recording) -> Cut | None:
+    """What left the loss without a graph, if backward() raised for that reason and the step was traced."""
+    if recording.failure is None or NO_GRAPH not in recording.failure.message:
+        return None
+    found = cuts(recording, [parameter for parameter in recording.parameters if parameter.trainable])
+    return max(found, key=lambda cut: len(cut.victims), default=None)
 
 
 def flat(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[Cut, ...]:

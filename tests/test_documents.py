@@ -34,7 +34,7 @@ def output_of(code: str, folder: Path) -> str:
 
 
 def refreshed(text: str, folder: Path) -> str:
-    """The document with the real output in every ```text block that directly follows a program, or an example's name."""
+    """The document with the real output in every ```text block right under a program or an example's name."""
     text = SHOWN.sub(lambda found: f"{found['head']}{output_of(found['code'], folder)}```", text)
     return PRINTED.sub(lambda found: f"{found['head']}{output(found['script'], ROOT)}```", text)
 

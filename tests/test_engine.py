@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
@@ -12,6 +12,7 @@ from gradscope.engine import FIRST, PERIOD, Engine
 from gradscope.findings import Finding, Severity
 from gradscope.records import Kind, Recording, Step
 from gradscope.testing import recording, step_event
+from gradscope.traces import Location
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Effect(Scripted):
 
 class Last(Scripted):
     pass
+
+
+class Revocable(Scripted):
+    revocable: ClassVar[bool] = True
 
 
 class Exact(Scripted):
@@ -92,6 +97,24 @@ def test_a_note_is_folded_only_where_it_names_the_same_sites(site: str, folded: 
     note = found("effect", 5, Severity.NOTE, "", site)
     engine = judged(Effect((note,)), Cause((found("cause", 2, Severity.ERROR, "", "a"),)))
     assert (len(engine.findings()) == 1) is folded
+
+
+def test_a_revocable_finding_that_is_not_found_again_is_taken_back() -> None:
+    firm, soft = Scripted(results=(found("scripted", 0),)), Revocable(results=(found("revocable", 0),))
+    engine = judged(firm, soft)
+    assert [finding.analyzer for finding in engine.findings()] == ["scripted", "revocable"]
+    engine.analyzers = (Scripted(), Revocable())
+    engine.run(recording(complete=True), 1.0)
+    assert [finding.analyzer for finding in engine.findings()] == ["scripted"]
+
+
+def test_a_line_that_becomes_known_later_is_added() -> None:
+    engine = judged(Scripted(results=(found("scripted", 0),)))
+    located = replace(found("scripted", 0), location=Location("net.py", 3))
+    engine.analyzers = (Scripted(results=(located,)),)
+    new, _ = engine.run(recording(complete=True), 1.0)
+    assert new == ()
+    assert engine.findings() == (located,)
 
 
 def test_findings_are_sorted_by_severity_then_step() -> None:

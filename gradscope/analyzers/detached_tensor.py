@@ -8,6 +8,7 @@ from gradscope.analyzer import Analyzer, Request
 from gradscope.dataflow import CHECKPOINT, EXITS, expression
 from gradscope.findings import Finding, Severity
 from gradscope.graphs import (
+    NO_GRAPH,
     Cut,
     Escape,
     ancestors,
@@ -17,13 +18,13 @@ from gradscope.graphs import (
     ran,
     settled,
     starved,
+    ungraphed,
     unspoken,
     without_grad,
 )
 from gradscope.records import Kind, ParameterInfo, Recording
 from gradscope.traces import Failure, Operation
 
-NO_GRAPH = "does not require grad and does not have a grad_fn"
 WHY = "backpropagation ends at the cut, so these weights never change"
 FREEZE = "or freeze them with requires_grad_(False) if that is meant"
 OUTSIDE = f"call it outside torch.no_grad(), {FREEZE}"
@@ -114,12 +115,18 @@ class DetachedTensor(Analyzer):
     """
 
     severity: ClassVar[Severity] = Severity.ERROR
+    revocable: ClassVar[bool] = True
     explains: ClassVar[frozenset[str]] = frozenset({"unused-parameter", "vanishing-gradient"})
 
     def analyze(self, recording: Recording) -> Iterator[Finding | Request]:
         """One finding for each cut, or the wish for a trace."""
         if recording.failure and NO_GRAPH in recording.failure.message:
-            yield self._no_graph(recording, recording.failure)
+            cut = ungraphed(recording)
+            if cut is None:
+                yield self._no_graph(recording, recording.failure)
+            elif cut.differentiable:
+                yield self._ungraphed(recording, cut)
+            return
         hungry = starved(recording)
         found, suspected = cuts(recording, hungry), escapes(recording, hungry)
         yield from (self._cut(recording, cut) for cut in found if cut.differentiable)
@@ -181,20 +188,15 @@ class DetachedTensor(Analyzer):
             options = {"fix": fix, "cause": "gap", "severity": Severity.WARNING}
             yield self._found(recording, victims, message, evidence, **options)
 
+    def _ungraphed(self, recording: Recording, cut: Cut) -> Finding:
+        operation, victims = cut.operation, cut.victims
+        subject = f"{_name(operation)}{_place(recording, operation, victims)}"
+        message = f"{subject} leaves the loss without a graph, so backward() has nowhere to go"
+        evidence = "the loss is computed from its result, and from nothing that has a graph"
+        options = {"fix": _fix(operation), "cause": "the loss", "location": operation.location}
+        return self._found(recording, victims, message, evidence, **options)
+
     def _no_graph(self, recording: Recording, failure: Failure) -> Finding:
-        trainable = [parameter for parameter in recording.parameters if parameter.trainable]
-        found = max(cuts(recording, trainable), key=lambda cut: len(cut.victims), default=None)
-        if found is not None:
-            place = _place(recording, found.operation, found.victims)
-            return self._found(
-                recording,
-                found.victims,
-                f"{_name(found.operation)}{place} leaves the loss without a graph: backward() has nowhere to go",
-                "what it computed has no graph, the loss is computed from it, and from nothing else that has one",
-                fix=_fix(found.operation),
-                location=found.operation.location,
-                cause="the loss",
-            )
         sites = recording.sites_of(Kind.ACTIVATION_GRADIENT)
         last = f"the output of {sites[-1].path!r} had one" if sites else "no module's output had one either"
         return self.finding(

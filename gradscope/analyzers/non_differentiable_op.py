@@ -9,7 +9,7 @@ import numpy as np
 from gradscope.analyzer import Analyzer, Request
 from gradscope.dataflow import expression
 from gradscope.findings import Finding, Severity
-from gradscope.graphs import Cut, cuts, flat, settled, starved, unmoved, unspoken
+from gradscope.graphs import Cut, cuts, flat, settled, starved, ungraphed, unmoved, unspoken
 from gradscope.records import Kind, Recording, Statistic
 
 SOFT = "use softmax, or F.gumbel_softmax(logits, hard=True) where the choice must be hard"
@@ -112,11 +112,14 @@ class NonDifferentiableOp(Analyzer):
     """
 
     severity: ClassVar[Severity] = Severity.ERROR
+    revocable: ClassVar[bool] = True
     explains: ClassVar[frozenset[str]] = frozenset({"unused-parameter", "vanishing-gradient"})
 
     def analyze(self, recording: Recording) -> Iterator[Finding | Request]:
         """One finding for each such operation, or the wish for a trace."""
-        yield from (self._cut(recording, cut) for cut in cuts(recording, starved(recording)) if not cut.differentiable)
+        raised = ungraphed(recording)
+        found = cuts(recording, starved(recording)) if raised is None else (raised,)
+        yield from (self._cut(recording, cut) for cut in found if not cut.differentiable)
         zero = unmoved(recording) if settled(recording) else ()
         yield from (self._flat(recording, cut) for cut in flat(recording, zero))
         silent = unspoken(recording, zero)

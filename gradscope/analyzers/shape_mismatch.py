@@ -133,7 +133,7 @@ def _function(recording: Recording, failure: Failure) -> Operation | None:
 
 def _place(failure: Failure) -> str:
     operation = f" ({failure.operation})" if failure.operation else ""
-    inside = failure.location is not None and failure.location.function == "forward"
+    inside = bool(failure.operands) or (failure.location is not None and failure.location.function == "forward")
     place = "the model itself" if inside else "what runs outside of the model's modules"
     return (f"module {failure.module!r}" if failure.module else place) + operation
 
@@ -163,16 +163,25 @@ def _for_layers(flow: Flow, failed: Operation, fix: str) -> str:
     across = 1 if failed.name != "linear" else -1
     given, takes = failed.operands[0].shape[across], parameter.shape[1]
     name = parameter.parameter.rpartition(".")[0]
-    before = _layer_before(flow, failed)
-    other = f", or out_{word}={takes} of {before.module!r}" if before is not None and before.module else ""
+    before = _layer_before(flow, failed, across, given)
+    alike = before is not None and bool(before.module) and LAYERS[before.name] == word
+    other = f", or out_{word}={takes} of {before.module!r}" if before is not None and alike else ""
     return f"{name!r} takes {takes} {word} and was given {given}: set in_{word}={given} of {name!r}{other}"
 
 
-def _layer_before(flow: Flow, operation: Operation) -> Operation | None:
-    """The layer whose result an operation was given, perhaps through an activation or a view."""
+def _layer_before(flow: Flow, operation: Operation, across: int, size: int) -> Operation | None:
+    """The layer of the same sort that gave a size to an operation, if all between the two have kept it."""
     source = operation.operands[0].operation if operation.operands else None
     before = None if source is None else flow.by_index.get(source)
-    return before if before is None or before.name in LAYERS else _layer_before(flow, before)
+    if before is None or (before.name not in LAYERS and not _keeps(before, across, size)):
+        return None
+    return before if before.name in LAYERS else _layer_before(flow, before, across, size)
+
+
+def _keeps(operation: Operation, across: int, size: int) -> bool:
+    return not operation.shapes or any(
+        len(shape) > across and shape[across] == size for shape in operation.shapes if shape
+    )
 
 
 def _earlier(recording: Recording, failure: Failure) -> str:

@@ -10,6 +10,7 @@ from types import CodeType, FrameType
 
 import torch
 
+from gradscope.hooks import stand_in
 from gradscope.traces import Location
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -38,7 +39,7 @@ def user_frame(frame: FrameType | None = None) -> FrameType | None:
     """
     start = frame = frame or sys._getframe(1)
     while frame is not None:
-        if is_users(frame.f_code.co_filename):
+        if is_users(frame.f_code.co_filename) and frame.f_code.co_name != stand_in.NAME:
             return frame
         frame = frame.f_back
     frame = start

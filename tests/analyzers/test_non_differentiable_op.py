@@ -81,7 +81,7 @@ def test_fires_on_a_choice_even_where_grad_mode_was_off() -> None:
 
 
 def test_fires_on_indices_that_are_used_without_their_values() -> None:
-    topk, scatter = op(1, "topk", 0), op(2, "scatter", cold(1), graph=False)
+    topk, scatter = replace(op(1, "topk", 0), shapes=((4,), (4,))), op(2, "scatter", cold(1), graph=False)
     (finding,) = found(run(through(topk, scatter, end=cold(2))))
     assert finding.message.startswith("the indices of topk after 'encoder' cut the graph")
     assert "integers" in finding.evidence

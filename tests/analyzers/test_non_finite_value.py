@@ -214,3 +214,22 @@ def test_silent_on_values_that_do_not_count_for_the_loss() -> None:
     aside = operation(1, "log", 0, values=NAN, gradient=None)
     trace = [operation(0, "linear"), aside, operation(2, "mean", 0, is_loss=True)]
     assert not found(run(operations=trace))
+
+
+def test_fires_and_does_not_blame_a_layer_for_its_weights() -> None:
+    weight = (Operand((3, 4), None, "fc1.weight", True),)
+    first = replace(operation(0, "linear", module="fc1", values=NAN, gradient=None), operands=weight)
+    made = run(activation=dict.fromkeys(FINE, nan), operations=[first, operation(1, "mean", 0, is_loss=True)])
+    (finding,) = found(made)
+    assert "its weights before the run" in finding.fix
+
+
+def test_fires_with_a_table_of_the_way_from_the_loss_only() -> None:
+    trace = [
+        operation(0, "linear", gradient=NAN),
+        operation(1, "sqrt", 0),
+        operation(2, "cross_entropy"),
+        operation(3, "add", 1, 2, is_loss=True),
+    ]
+    (finding,) = found(run(activation_gradient=BACK | {"fc1": [nan, 0.1, 0.1]}, operations=trace))
+    assert [line[0].split()[0] for line in finding.table[1:]] == ["add", "sqrt", "what"]

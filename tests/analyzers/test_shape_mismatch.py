@@ -217,3 +217,18 @@ def test_silent_on_right_shapes_and_on_gradients_that_are_wrong_anyway() -> None
     right = Derivative("x", 1e-9, expected=(5, 4), returned=(5, 4))
     wrong = Derivative("weight", 0.5, expected=(3,), returned=(8, 3))
     assert not found(None, verifications=[Verification("Product", derivatives=(right, wrong))])
+
+
+def test_fires_without_another_layer_where_a_view_has_changed_the_size() -> None:
+    conv = Operation(0, "conv2d", "c", shapes=((8, 3, 2, 2),))
+    flat = Operation(1, "flatten", "", shapes=((8, 12),), operands=(Operand((8, 3, 2, 2), 0),))
+    failed = Operation(2, "linear", "fc2", operands=(Operand((8, 12), 1), Operand((4, 10), None, "fc2.weight")))
+    (finding,) = found(Failure(0, "forward", "fc2", PRODUCT, failed=failed), operations=[conv, flat])
+    assert finding.fix == "'fc2' takes 10 features and was given 12: set in_features=12 of 'fc2'"
+
+
+def test_fires_and_tells_a_root_layer_from_what_runs_outside() -> None:
+    (root,) = found(Failure(2, "forward", "", PRODUCT, operands=LINEAR, location=Location("train.py", 4, "main")))
+    (outside,) = found(Failure(2, "forward", "", PRODUCT, location=Location("train.py", 4, "main")))
+    assert "the model itself" in root.message
+    assert "outside of the model's modules" in outside.message

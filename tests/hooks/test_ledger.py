@@ -1,13 +1,18 @@
 """What a trace notes of each operation: its operands and their origin, its values, and what belongs together."""
 
 import copy
+import linecache
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  as users write it
 from torch.utils.checkpoint import checkpoint
 
 import gradscope
@@ -325,3 +330,26 @@ def test_a_failure_knows_the_operation_and_where_its_operands_were_made() -> Non
     assert source is not None
     assert scope.recording.operations[source].name == "__getitem__"
     assert failure.failed.operands[1].parameter == "last.weight"
+
+
+def noisy(x: Tensor) -> Tensor:
+    float(x.sum())
+    return x
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_warning_of_torch_names_the_users_line_once(watched: bool) -> None:
+    """A warning belongs to the frame that calls; from a frame of ours it would come again in the next step."""
+    model = Chain(noisy)
+    globals().pop("__warningregistry__", None)
+    torch.set_warn_always(True)  # else torch says it once in a process
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        with gradscope.watch(model, analyzers=[]) if watched else nullcontext():
+            for _ in range(3):
+                loss = F.mse_loss(model(torch.randn(3, 4)), torch.randn(3))
+                loss.backward()
+    torch.set_warn_always(False)
+    lines = [linecache.getline(each.filename, each.lineno).strip() for each in caught]
+    assert all(Path(each.filename).name == "test_ledger.py" for each in caught), [each.filename for each in caught]
+    assert sorted(lines) == ["float(x.sum())", "loss = F.mse_loss(model(torch.randn(3, 4)), torch.randn(3))"]

@@ -111,3 +111,11 @@ def test_each_finding_is_one_block(terminal: Terminal) -> None:
     blocks = uncoloured(terminal.getvalue()).split("\n\n")
     assert [block.split()[1] for block in blocks[:2]] == ["unzeroed-gradient", "vanishing-gradient"]
     assert blocks[2].startswith("not measured: encoder.7 is sparse\ngradscope: 1 error, 1 warning")
+
+
+def test_control_characters_of_the_source_do_not_reach_the_terminal(terminal: Terminal) -> None:
+    place = Location("net.py", 7, "forward", "h = f('\x1b[2J\x07') / s")
+    show(Finding("dead-units", Severity.WARNING, 0, "x", "y", "z", location=place), terminal)
+    shown = uncoloured(terminal.getvalue())
+    assert r"h = f('\x1b[2J\x07') / s" in shown
+    assert not set(shown) & set("\x1b\x07")
