@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 import torch
 from torch import Tensor, nn
 
-from gradscope.hooks.frames import is_users, location
+from gradscope.hooks.frames import is_users_own, location
 from gradscope.hooks.registry import Registry
 from gradscope.traces import Failure, Location, Operation
 
@@ -72,7 +72,7 @@ def _operands(frame: FrameType) -> Iterator[tuple[str, tuple[int, ...]]]:
 def _users_line(trace: TracebackType | None) -> Location | None:
     last = None
     while trace is not None:
-        if is_users(trace.tb_frame.f_code.co_filename):
+        if is_users_own(trace.tb_frame):
             last = trace
         trace = trace.tb_next
     return None if last is None else location(last.tb_frame, last.tb_lineno, last.tb_lasti)

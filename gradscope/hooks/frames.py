@@ -32,6 +32,11 @@ def is_users(file: str) -> bool:
     return not path.startswith((_OURS, *_LIBRARIES)) and f"{os.sep}site-packages{os.sep}" not in path
 
 
+def is_users_own(frame: FrameType) -> bool:
+    """Whether a frame runs the user's program, and does not only stand in for it."""
+    return is_users(frame.f_code.co_filename) and frame.f_code.co_name != stand_in.NAME
+
+
 def user_frame(frame: FrameType | None = None) -> FrameType | None:
     """The innermost frame of the user's program at or above `frame`.
 
@@ -39,7 +44,7 @@ def user_frame(frame: FrameType | None = None) -> FrameType | None:
     """
     start = frame = frame or sys._getframe(1)
     while frame is not None:
-        if is_users(frame.f_code.co_filename) and frame.f_code.co_name != stand_in.NAME:
+        if is_users_own(frame):
             return frame
         frame = frame.f_back
     frame = start
