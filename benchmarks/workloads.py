@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from benchmarks.architectures.compat import ensure_operators
 
@@ -24,7 +24,7 @@ def resnet18() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     import torchvision  # noqa: PLC0415  only this workload needs it
 
     images, labels = torch.randn(16, 3, 64, 64), torch.randint(10, (16,))
-    return torchvision.models.resnet18(num_classes=10), lambda model: F.cross_entropy(model(images), labels)
+    return torchvision.models.resnet18(num_classes=10), lambda model: cross_entropy(model(images), labels)
 
 
 def gpt2() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:

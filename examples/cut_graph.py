@@ -1,11 +1,11 @@
 """Three programs that train without an error and learn nothing of what they should. One line of each is to blame.
 
-    python examples/cut_graph.py
+Run it with ``python examples/cut_graph.py``.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import mse_loss
 
 import gradscope
 
@@ -19,6 +19,7 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 16))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows (N, 16), reconstructed."""
         code = self.encoder(x).detach()
         decoded: Tensor = self.decoder(code)
         return decoded
@@ -33,6 +34,7 @@ class Router(nn.Module):
         self.experts = nn.Embedding(4, 16)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows (N, 16), each scaled by its expert."""
         choice = self.scores(x).argmax(dim=1)
         routed: Tensor = x * self.experts(choice)
         return routed
@@ -47,7 +49,7 @@ def regression(model: nn.Module, x: Tensor) -> Tensor:
 
 def reconstruction(model: nn.Module, x: Tensor) -> Tensor:
     """Mean squared error."""
-    return F.mse_loss(model(x), x)
+    return mse_loss(model(x), x)
 
 
 def main() -> None:

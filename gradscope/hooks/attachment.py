@@ -117,7 +117,7 @@ class Attachment:
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step, of the watched model or of any other."""
-        self._guarded(self._loop.step_begins)(optimizer)
+        self._guarded(self._step_begins)(optimizer)
         if self._on_open is not None:
             self._guarded(self._look_before)(optimizer, self._on_open)
             try:
@@ -125,6 +125,14 @@ class Attachment:
             except BaseException:
                 self._loop.step_abandoned(optimizer)
                 raise
+
+    def _step_begins(self, optimizer: Optimizer) -> None:
+        self._loop.step_begins(optimizer)
+        self._tracer.step_begins()
+
+    def _step_ends(self, optimizer: Optimizer) -> None:
+        self._loop.step_ends(optimizer)
+        self._tracer.step_over()
 
     def _look_before(self, optimizer: Optimizer, on_open: Callable[[], None]) -> None:
         if self._loop.has_non_finite(optimizer):
@@ -134,7 +142,7 @@ class Attachment:
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
-        self._guarded(self._loop.step_ends)(optimizer)
+        self._guarded(self._step_ends)(optimizer)
         self._deliver()
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:

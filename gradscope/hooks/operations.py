@@ -44,9 +44,10 @@ class Trace(TorchFunctionMode):
 
     def start(self) -> None:
         """Begin to listen. Not from within a backward: autograd would take the mode off again."""
-        self._thread = get_ident()
-        put_at_bottom(self)
-        self._on = True
+        if not self._on:
+            self._thread = get_ident()
+            put_at_bottom(self)
+            self._on = True
 
     def pause(self) -> None:
         """Take the mode off the stack."""

@@ -89,6 +89,16 @@ class Tracer:
         if self._trace is not None:
             self._trace.backward_begins()
 
+    def step_begins(self) -> None:
+        """An optimizer is about to step; after a backward, what follows is its own arithmetic."""
+        if self._trace is not None and self._trace.at_home() and self._loop.phase is Phase.AFTER:
+            self._trace.pause()
+
+    def step_over(self) -> None:
+        """It has stepped."""
+        if self._trace is not None and self._trace.at_home() and self._paused_in is None:
+            self._trace.start()
+
     def step_ends(self, optimizer: int, parameters: frozenset[str]) -> None:
         """An optimizer, by its id, has stepped these parameters."""
         self._known.add(optimizer)
