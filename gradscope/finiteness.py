@@ -14,7 +14,7 @@ Flags: TypeAlias = NDArray[np.bool_]
 
 def first_bad(recording: Recording) -> int | None:
     """The first observed row that holds what no step may hold."""
-    if all(np.isfinite(step.stored[:, SUM].sum()) for step in recording.observed if step.stored is not None):
+    if _all_finite(recording):
         return None
     nan, _ = held(recording, Kind.ACTIVATION)
     gradients = _gradients(recording)
@@ -25,6 +25,8 @@ def first_bad(recording: Recording) -> int | None:
 
 def passed_over(recording: Recording) -> int | None:
     """The first observed row in which an output held NaN that neither a gradient nor a weight has seen."""
+    if _all_finite(recording):
+        return None
     nan, _ = held(recording, Kind.ACTIVATION)
     rows = np.flatnonzero(nan.any(axis=1) & _harmless(recording))
     return int(rows[0]) if len(rows) else None
@@ -73,6 +75,11 @@ def anywhere(recording: Recording, kind: Kind) -> Flags:
     """Where a kind holds NaN or Inf at any site, of shape (observed steps,)."""
     nan, inf = held(recording, kind)
     return np.asarray((nan | inf).any(axis=1))
+
+
+def _all_finite(recording: Recording) -> bool:
+    """At the price of one sum a step: NaN and Inf stay in a sum."""
+    return all(np.isfinite(step.stored[:, SUM].sum()) for step in recording.observed if step.stored is not None)
 
 
 def _weights(recording: Recording) -> Flags:

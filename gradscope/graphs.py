@@ -196,6 +196,18 @@ def cut_off(recording: Recording) -> frozenset[str]:
     return frozenset(parameter.path for parameter in by_modules).union(*by_trace)
 
 
+def last_module(recording: Recording, victims: tuple[str, ...]) -> str:
+    """The module that ran last among those of some parameters."""
+    order = {module.path: row for row, module in enumerate(recording.modules)}
+    modules = [parameter.module for parameter in recording.parameters if parameter.path in victims]
+    return max(modules, key=lambda path: order.get(path, -1))
+
+
+def receiving(victims: tuple[str, ...]) -> str:
+    """Who receives no gradient, as the beginning of a phrase."""
+    return f"{len(victims)} parameters receive" if len(victims) > 1 else f"{victims[0]!r} receives"
+
+
 def _optimized(recording: Recording) -> bool:
     return any(parameter.optimizer_steps for parameter in recording.parameters if parameter.trainable)
 

@@ -15,7 +15,9 @@ from gradscope.graphs import (
     cuts,
     escapes,
     gap,
+    last_module,
     ran,
+    receiving,
     settled,
     starved,
     ungraphed,
@@ -154,7 +156,7 @@ class DetachedTensor(Analyzer):
         else:
             verb = "ran without grad mode"
             evidence = "grad mode was off when it used them, and the loss is computed from its result"
-        message = f"{subject} {verb}: {_number(victims)} no gradient"
+        message = f"{subject} {verb}: {receiving(victims)} no gradient"
         cause = f"{subject} at {operation.location}"
         fix = _fix(operation)
         return self._found(recording, victims, message, evidence, fix=fix, cause=cause, location=operation.location)
@@ -163,7 +165,7 @@ class DetachedTensor(Analyzer):
         left, back, victims = escape.exit, escape.entry, escape.victims
         out = f"{_name(left)}{_place(recording, left, victims)}"
         again = f"{_name(back)} at {back.location}" if back.location else _name(back)
-        message = f"values leave the graph at {out} and seem to come back at {again}: {_number(victims)} no gradient"
+        message = f"values leave the graph at {out} and seem to come back at {again}: {receiving(victims)} no gradient"
         evidence = "what happens to them between the two is not torch's; no gradient arrives before, and some after"
         fix = f"compute with torch functions from {_name(left)} to {_name(back)}, {FREEZE}"
         options = {"fix": fix, "cause": f"{out} at {left.location}", "location": left.location}
@@ -174,14 +176,14 @@ class DetachedTensor(Analyzer):
         off = without_grad(recording, suspects)
         if off:
             victims = tuple(parameter.path for parameter in off)
-            message = f"module {off[0].module!r} ran without grad mode: {_number(victims)} no gradient"
+            message = f"module {off[0].module!r} ran without grad mode: {receiving(victims)} no gradient"
             evidence = "grad mode was off in every observed call of the modules that own them"
             yield self._found(recording, victims, message, evidence, fix=OUTSIDE, cause="no grad mode")
         place = gap(recording, suspects)
         if place:
             victims = tuple(parameter.path for parameter in place.victims)
             below = place.below or "(root)"
-            message = f"the graph is cut between {place.above!r} and {below!r}: {_number(victims)} no gradient"
+            message = f"the graph is cut between {place.above!r} and {below!r}: {receiving(victims)} no gradient"
             evidence = f"gradients arrived at {below!r} and not at the modules that ran before it"
             fix = f"look there for detach(), .data, .item(), numpy() or torch.tensor(), {FREEZE}"
             # Without a trace, a first branch that nobody uses looks the same: sure enough for a warning only.
@@ -243,7 +245,7 @@ def _place(recording: Recording, operation: Operation, victims: tuple[str, ...])
         return f" around module {operation.module!r}"
     if operation.module and operation.name != WRAPPED:
         return f" in module {operation.module!r}"
-    return f" after {_last_module(recording, victims)!r}"
+    return f" after {last_module(recording, victims)!r}"
 
 
 def _fix(operation: Operation) -> str:
@@ -255,14 +257,3 @@ def _fix(operation: Operation) -> str:
     if not operation.grad_enabled:
         return OUTSIDE
     return f"remove {name}, {FREEZE}"
-
-
-def _last_module(recording: Recording, victims: tuple[str, ...]) -> str:
-    """The module that ran last among those of some parameters."""
-    order = {module.path: row for row, module in enumerate(recording.modules)}
-    modules = [parameter.module for parameter in recording.parameters if parameter.path in victims]
-    return max(modules, key=lambda path: order.get(path, -1))
-
-
-def _number(victims: tuple[str, ...]) -> str:
-    return f"{len(victims)} parameters receive" if len(victims) > 1 else f"{victims[0]!r} receives"

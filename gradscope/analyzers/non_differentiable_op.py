@@ -9,7 +9,7 @@ import numpy as np
 from gradscope.analyzer import Analyzer, Request
 from gradscope.dataflow import expression
 from gradscope.findings import Finding, Severity
-from gradscope.graphs import Cut, cuts, flat, settled, starved, ungraphed, unmoved, unspoken
+from gradscope.graphs import Cut, cuts, flat, last_module, receiving, settled, starved, ungraphed, unmoved, unspoken
 from gradscope.records import Kind, Recording, Statistic
 
 SOFT = "use softmax, or F.gumbel_softmax(logits, hard=True) where the choice must be hard"
@@ -138,7 +138,7 @@ class NonDifferentiableOp(Analyzer):
             cut,
             step=0,
             message=f"{_subject(recording, cut)} {'cut' if cut.indices else 'cuts'} the graph: "
-            f"{_number(cut.victims)} no gradient",
+            f"{receiving(cut.victims)} no gradient",
             evidence=f"{evidence}, and the loss depends on these parameters through it only",
             why="what it does has no derivative, so backpropagation ends there and these weights never change",
         )
@@ -150,7 +150,7 @@ class NonDifferentiableOp(Analyzer):
             recording,
             cut,
             step=step,
-            message=f"{_subject(recording, cut)} has a derivative of zero: {_number(cut.victims)} only zeros",
+            message=f"{_subject(recording, cut)} has a derivative of zero: {receiving(cut.victims)} only zeros",
             evidence=f"gradients were exactly 0 in {times}, and every way from them to the loss passes it",
             why="zeros are all that comes through it, so the loss never moves these weights",
         )
@@ -174,7 +174,7 @@ def _subject(recording: Recording, cut: Cut) -> str:
     name = f"the indices of {_name(cut)}" if cut.indices else _name(cut)
     if cut.operation.module:
         return f"{name} in module {cut.operation.module!r}"
-    return f"{name} after {_last_module(recording, cut.victims)!r}"
+    return f"{name} after {last_module(recording, cut.victims)!r}"
 
 
 def _fix(cut: Cut) -> str:
@@ -188,20 +188,9 @@ def _fix(cut: Cut) -> str:
     return FIXES.get(bare, THROUGH.format(bare) if cut.operation.differentiable else general)
 
 
-def _last_module(recording: Recording, victims: tuple[str, ...]) -> str:
-    """The module that ran last among those of some parameters."""
-    order = {module.path: row for row, module in enumerate(recording.modules)}
-    modules = [parameter.module for parameter in recording.parameters if parameter.path in victims]
-    return max(modules, key=lambda path: order.get(path, -1))
-
-
 def _measured(recording: Recording, victims: tuple[str, ...]) -> tuple[int, int]:
     """The first observed step in which a gradient of one of these parameters was measured, and how many there are."""
     sites = recording.sites_of(Kind.PARAMETER_GRADIENT)
     columns = [not {site.path, *site.aliases}.isdisjoint(victims) for site in sites]
     rows = np.flatnonzero((recording.values(Kind.PARAMETER_GRADIENT, Statistic.COUNT)[:, columns] > 0).any(axis=1))
     return recording.observed[rows[0]].index, len(rows)
-
-
-def _number(victims: tuple[str, ...]) -> str:
-    return f"{len(victims)} parameters receive" if len(victims) > 1 else f"{victims[0]!r} receives"

@@ -126,9 +126,10 @@ class NonFiniteValue(Analyzer):
     def _loss_alone(self, recording: Recording) -> Iterator[Finding]:
         """A loss that was NaN in a traced step, although all gradients were finite."""
         skipped = {step.index for step in recording.steps if step.end in (StepEnd.CLEARED, StepEnd.OPEN)}
-        for loss in recording.operations:
-            if loss.is_loss and loss.values and isnan(loss.values.low) and loss.step not in skipped:
-                found = birth(flow_of(recording.operations), loss.step)
+        flow = flow_of(recording.operations)
+        for loss in flow.losses:
+            if loss.values and isnan(loss.values.low) and loss.step not in skipped:
+                found = birth(flow, loss.step)
                 if found is not None:
                     yield self._born(found, loss.step, "; the loss is NaN, though all gradients are finite")
                 return
