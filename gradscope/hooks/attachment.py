@@ -92,7 +92,8 @@ class Attachment:
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned, of the watched model or of any other."""
-        self._tracer.after_forward(module)
+        if self._tracer.active:
+            self._guarded(self._tracer.after_forward)(module)
         row = self._row(module)
         if row is None or row in self._broken or self._modules.ignores(row):
             return

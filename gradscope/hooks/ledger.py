@@ -49,7 +49,12 @@ class Ledger:
         self._inside: tuple[FrameType, int] | None = None
         self._closed = False
         self.saw_loss = False
+        self.lost = ""
         self.failed: Call | None = None
+
+    def lose(self, error: Exception) -> None:
+        """An exception of ours: the trace is worth nothing any more."""
+        self.lost = f"the trace failed: {error!r}"
 
     @property
     def full(self) -> bool:
@@ -149,12 +154,15 @@ class Ledger:
                 tensor.grad_fn.register_prehook(partial(self._gradient, index, tensor.output_nr))
 
     def _gradient(self, index: int, output: int, gradients: Gradients) -> None:
-        if self._closed:
+        if self._closed or self.lost:
             return
-        gradient = gradients[output]
-        if gradient is not None and statistics.obstacle(gradient) is None:
-            with statistics.out_of_sight(), statistics.undisturbed():
-                self._calls[index].gradients.append(self._readback.extremes(gradient))
+        try:
+            gradient = gradients[output]
+            if gradient is not None and statistics.obstacle(gradient) is None:
+                with statistics.out_of_sight(), statistics.undisturbed():
+                    self._calls[index].gradients.append(self._readback.extremes(gradient))
+        except Exception as error:  # noqa: BLE001  the user's backward must run, whatever befalls the trace
+            self.lose(error)
 
     def _operands(self, values: Any) -> Iterator[Operand]:
         for value in values:

@@ -11,14 +11,13 @@ from torch.overrides import TorchFunctionMode
 
 from gradscope.hooks import stand_in, statistics
 from gradscope.hooks.ledger import Ledger
+from gradscope.hooks.loop import current_task
 from gradscope.hooks.modes import put_at_bottom, take_off, transforming
 from gradscope.hooks.spelling import spoken
 from gradscope.hooks.traced import Call, Traced
 
 # The arithmetic of optimizers and our own is no part of the way to the loss.
 _UNSEEN = (str(Path(torch.optim.__file__).parent), str(Path(__file__).parent))
-
-current_task = torch._C._current_graph_task_id
 
 
 class Trace(TorchFunctionMode):
@@ -30,7 +29,11 @@ class Trace(TorchFunctionMode):
         self._names: dict[Any, str] = {}
         self._thread = 0
         self._on = False
-        self.lost = ""
+
+    @property
+    def lost(self) -> str:
+        """What befell the trace, if it is worth nothing any more."""
+        return self._ledger.lost
 
     @property
     def saw_loss(self) -> bool:
@@ -103,5 +106,5 @@ class Trace(TorchFunctionMode):
                 with statistics.out_of_sight():
                     return function(*args)
         except Exception as error:  # noqa: BLE001  as said above
-            self.lost = f"the trace failed: {error!r}"
+            self._ledger.lose(error)
         return None

@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from gradscope.hooks.functions import FunctionCalls
 from gradscope.hooks.ledger import Ledger
-from gradscope.hooks.loop import Loop, Phase
-from gradscope.hooks.operations import Trace, current_task
+from gradscope.hooks.loop import Loop, Phase, current_task
+from gradscope.hooks.operations import Trace
 from gradscope.hooks.provenance import Provenance
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry

@@ -353,3 +353,27 @@ def test_a_warning_of_torch_names_the_users_line_once(watched: bool) -> None:
     lines = [linecache.getline(each.filename, each.lineno).strip() for each in caught]
     assert all(Path(each.filename).name == "test_ledger.py" for each in caught), [each.filename for each in caught]
     assert sorted(lines) == ["float(x.sum())", "loss = F.mse_loss(model(torch.randn(3, 4)), torch.randn(3))"]
+
+
+def test_a_fault_of_ours_in_the_backward_of_a_traced_step_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    model = Chain(torch.tanh)
+    with gradscope.watch(model, analyzers=[]) as scope:
+        loss = model(torch.randn(3, 4)).mean()
+        monkeypatch.setattr("gradscope.hooks.transfer.Readback.extremes", broken)
+        loss.backward()
+    assert scope.recording.lost == ("the trace failed: ZeroDivisionError('ours')",)
+    assert scope.recording.operations == ()
+
+
+def test_a_fault_of_ours_after_a_forward_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    model = Chain(torch.tanh)
+    monkeypatch.setattr("gradscope.hooks.tracer.Tracer.stop_if_over", broken)
+    with gradscope.watch(model, analyzers=[]) as scope:
+        model(torch.randn(3, 4)).mean().backward()
+    assert any("ours" in note for note in scope.recording.lost)
