@@ -274,7 +274,7 @@ def strangers(operation: Operation) -> frozenset[tuple[int, ...]]:
 
 def flow_of(operations: Sequence[Operation]) -> Flow:
     """The flow of a trace. The last one is kept, because a trace is judged many times."""
-    global _last  # noqa: PLW0603
+    global _last  # noqa: PLW0603  one trace is judged many times
     if _last.operations is not operations:
         _last = Flow(operations)
     return _last

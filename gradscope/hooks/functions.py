@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gradscope.derivatives import Outcome, compare
+from gradscope.hooks.applied import is_torchs
 from gradscope.hooks.frames import is_users
 from gradscope.hooks.purity import impurity, is_plain
 from gradscope.hooks.replay import Call, Replay, Shape, copied
@@ -48,7 +49,7 @@ class FunctionCalls:
         """A Function is being applied to these arguments."""
         if function in self._calls:
             return
-        if function.__module__.partition(".")[0] == "torch":
+        if is_torchs(function):
             self._calls[function] = None
         elif any(isinstance(each, Tensor) and each.requires_grad for each in arguments):
             self._remember(function, tuple(arguments), Call(function, (), module, location, step))
