@@ -213,7 +213,7 @@ def test_a_fault_of_ours_never_reaches_the_loop(monkeypatch: pytest.MonkeyPatch)
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("gradscope.hooks.statistics.write", broken)
+    monkeypatch.setattr("gradscope.hooks.recorder.Recorder.measure", broken)
     net = model()
     with gradscope.watch(net) as scope:
         train(net)

@@ -1,7 +1,7 @@
 """Attaches all hooks, keeps their exceptions away from the user's loop, and leaves nothing behind."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from threading import RLock
 from time import perf_counter
 from typing import Any, cast
@@ -12,12 +12,13 @@ from torch.optim.optimizer import Optimizer
 from gradscope.hooks import failures
 from gradscope.hooks.broadcast import subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
-from gradscope.hooks.loop import Loop
+from gradscope.hooks.loop import Loop, Phase
 from gradscope.hooks.modes import transforming
 from gradscope.hooks.modules import Modules
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.states import Indices
 from gradscope.hooks.statistics import out_of_sight
 from gradscope.hooks.tracer import Tracer
 from gradscope.records import ROOT, Step
@@ -43,6 +44,7 @@ class Attachment:
         deliver: Callable[[], None],
         on_open: Callable[[], None] | None = None,
     ) -> None:
+        self.wanted: Collection[int] | None = None
         self._registry = Registry(roots)
         self.recorder = Recorder(self._registry, cadence, keep)
         self._parameters = Parameters(self._registry, self.recorder)
@@ -75,10 +77,12 @@ class Attachment:
     def trace_next(self) -> None:
         """Trace the operations of the next whole step."""
         self._tracer.trace_next()
+        self.wanted = None
 
     def request_trace(self) -> None:
         """Trace the next whole step, unless that has been done often enough."""
         self._tracer.request()
+        self.wanted = None
 
     def _end(self, error: BaseException | None) -> None:
         failed = self._tracer.close()
@@ -95,7 +99,7 @@ class Attachment:
         if self._tracer.active:
             self._guarded(self._tracer.after_forward)(module)
         row = self._row(module)
-        if row is None or row in self._broken or self._modules.ignores(row):
+        if row is None or row in self._broken:
             return
         start = perf_counter()
         try:
@@ -173,9 +177,14 @@ class Attachment:
         """The first gradient of a backward arrives."""
         self._tracer.backward_begins()
 
-    def stepped(self, optimizer: int, parameters: list[int]) -> None:
+    def stepped(self, optimizer: int, parameters: Indices) -> None:
         """An optimizer has stepped parameters."""
-        self._tracer.step_ends(optimizer, frozenset(self._registry.parameters[i].path for i in parameters))
+        self._tracer.step_ends(optimizer, parameters)
+
+    def phase_begins(self, phase: Phase) -> None:
+        """The loop does something else from now on: in the forward of a step that is not observed, little matters."""
+        quiet = phase is Phase.FORWARD and not self.recorder.observing and not self._tracer.active
+        self.wanted = self._modules.outermost() if quiet else None
 
     def boundary(self) -> None:
         """The place to stop a trace."""

@@ -4,6 +4,7 @@ While one thread runs an optimizer's hooks, another must not change their table:
 middle of the user's step. So hooks are registered with the first scope and removed with the last.
 """
 
+from collections.abc import Collection
 from threading import Lock
 from typing import Any, Protocol
 
@@ -14,7 +15,12 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, 
 
 
 class Listener(Protocol):
-    """Who wants to hear of every module's forward and every optimizer's step in the process."""
+    """Who wants to hear of every module's forward and every optimizer's step in the process.
+
+    `wanted` are the ids of the modules whose forward matters now; None: all of them.
+    """
+
+    wanted: Collection[int] | None
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned."""
@@ -55,7 +61,8 @@ def _after_forward(module: nn.Module, _args: Any, output: Any) -> None:
     if torch.compiler.is_compiling():
         return
     for listener in _listeners:
-        listener.after_forward(module, output)
+        if listener.wanted is None or id(module) in listener.wanted:
+            listener.after_forward(module, output)
 
 
 def _before_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:

@@ -17,20 +17,33 @@ class SourceMap:
     def __init__(self, modules: list[ModuleInfo], sources: dict[str, tuple[str, ...]]) -> None:
         self._modules = modules
         self._sources = sources
+        self._known: set[int] = set()
+        self._passed: list[tuple[Any, int]] = []
         self._ends: dict[Any, list[str]] = {}
+        self._indexed = 0
 
     def add(self, row: int, node: Any) -> None:
         """An output of a module that has just run, by its autograd node."""
-        path = self._modules[row].path
-        if path not in self._sources:
+        if row not in self._known:
+            self._known.add(row)
+            path = self._modules[row].path
             self._sources[path] = tuple(dict.fromkeys(self._walk(path, node)))
-        self._ends.setdefault(node, []).append(path)
+        self._passed.append((node, row))
 
     def forget(self) -> None:
         """Let go of the graph."""
+        self._passed.clear()
         self._ends.clear()
+        self._indexed = 0
+
+    def _index(self) -> None:
+        """Only a walk needs to know which nodes are outputs of which modules."""
+        for node, row in self._passed[self._indexed :]:
+            self._ends.setdefault(node, []).append(self._modules[row].path)
+        self._indexed = len(self._passed)
 
     def _walk(self, path: str, node: Any) -> Iterator[str]:
+        self._index()
         inside = f"{path}." if path else ""
         seen: set[Any] = set()
         stack = [node]

@@ -149,7 +149,7 @@ class Ledger:
                 call.viewed = next((o.operation for o in call.operands if o.operation is not None), None)
             elif statistics.obstacle(tensor) is None:
                 with statistics.undisturbed():
-                    call.values.append(self._readback.extremes(tensor))
+                    call.values.append(self._readback.measure(tensor))
             if tensor.grad_fn is not None:
                 tensor.grad_fn.register_prehook(partial(self._gradient, index, tensor.output_nr))
 
@@ -160,7 +160,7 @@ class Ledger:
             gradient = gradients[output]
             if gradient is not None and statistics.obstacle(gradient) is None:
                 with statistics.out_of_sight(), statistics.undisturbed():
-                    self._calls[index].gradients.append(self._readback.extremes(gradient))
+                    self._calls[index].gradients.append(self._readback.measure(gradient))
         except Exception as error:  # noqa: BLE001  the user's backward must run, whatever befalls the trace
             self.lose(error)
 

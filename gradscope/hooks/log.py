@@ -1,26 +1,52 @@
 """The log of one step: where each measurement went, and how it becomes a frozen `Step` once it has arrived."""
 
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.hooks.states import Usage
-from gradscope.hooks.transfer import Ticket, Transfer, stored
+from gradscope.hooks.transfer import Arrived, Ticket, Transfer
 from gradscope.records import UNMEASURED, Call, EventKind, Floats, LoopEvent, Step, StepEnd
 
 MOST_EVENTS = 64
 
+FORWARD = -1
 
-class Entry(NamedTuple):
-    """One measurement: of which site, under which ticket, in which backward (-1: forward), of what share."""
 
-    site: int
-    ticket: Ticket
-    task: int = -1
-    scale: float = 1.0
+class Entries:
+    """Measurements in columns: of which site, under which ticket, in which backward (`FORWARD`: in none)."""
+
+    __slots__ = ("sites", "tasks", "tickets")
+
+    def __init__(self) -> None:
+        self.sites, self.tickets, self.tasks = array("q"), array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def add(self, site: int, ticket: Ticket, task: int = FORWARD) -> None:
+        """Add one measurement."""
+        self.sites.append(site)
+        self.tickets.append(ticket)
+        self.tasks.append(task)
+
+    def extend(self, sites: Sequence[int], tickets: Sequence[Ticket]) -> None:
+        """Add measurements that belong to no backward."""
+        self.sites.extend(sites)
+        self.tickets.extend(tickets)
+        self.tasks.extend([FORWARD] * len(sites))
+
+    def cut(self, start: int) -> "Entries":
+        """Take away those from `start` on."""
+        later = Entries()
+        for name in self.__slots__:
+            column = getattr(self, name)
+            setattr(later, name, column[start:])
+            del column[start:]
+        return later
 
 
 @dataclass
@@ -33,8 +59,8 @@ class StepLog:
 
     index: int
     observed: bool
-    entries: list[Entry] = field(default_factory=list)
-    latest: dict[int, Entry] = field(default_factory=dict)
+    entries: Entries = field(default_factory=Entries)
+    latest: Entries = field(default_factory=Entries)
     calls: dict[int, Call] = field(default_factory=dict)
     events: list[tuple[LoopEvent, Usage]] = field(default_factory=list)
     tasks: set[int] = field(default_factory=set)
@@ -54,9 +80,7 @@ class StepLog:
 
     def split(self) -> "StepLog":
         """Cut off the forward after the last backward, as the beginning of the next step."""
-        later = StepLog(self.index + 1, self.observed, self.entries[self.mark :], calls=dict(self.calls))
-        del self.entries[self.mark :]
-        return later
+        return StepLog(self.index + 1, self.observed, self.entries.cut(self.mark), calls=dict(self.calls))
 
     def ready(self) -> bool:
         """Whether everything has arrived."""
@@ -64,31 +88,32 @@ class StepLog:
 
     def freeze(self, sites: int, modules: int) -> Step:
         """The step as data. Waits for what has not arrived."""
-        arrived = {transfer.number: transfer.read() for transfer in self.transfers}
-        table = _Arrived(arrived)
+        arrived = Arrived(self.transfers)
         return Step(
             self.index,
-            StepEnd.CLEARED if self._skipped(table) else self.end,
-            tuple(_event(event, usage, table) for event, usage in self.events),
-            self._stored(table, sites) if self.observed else None,
+            StepEnd.CLEARED if self._skipped(arrived) else self.end,
+            tuple(_event(event, usage, arrived) for event, usage in self.events),
+            self._stored(arrived, sites) if self.observed else None,
             self._calls(modules) if self.observed else None,
         )
 
-    def _skipped(self, arrived: "_Arrived") -> bool:
+    def _skipped(self, arrived: Arrived) -> bool:
         """Whether optimizers stepped, and a loss scaler made all of them move nothing."""
         steps = [usage for event, usage in self.events if event.kind is EventKind.STEP]
         return bool(steps) and all(_skipped(usage, arrived) for usage in steps)
 
-    def _stored(self, arrived: "_Arrived", sites: int) -> Floats:
+    def _stored(self, arrived: Arrived, sites: int) -> Floats:
         rows = np.tile(UNMEASURED, (sites, 1))
-        _merge(rows, self._counted(), arrived)
-        rows[list(self.latest)] = UNMEASURED
-        _merge(rows, self.latest.values(), arrived)
+        chosen, tickets, tasks = _columns(self.entries)
+        if self.tasks:  # then what autograd.grad asked for, to whom no `.grad` is due, is left out
+            counted = tasks == FORWARD
+            for task in self.tasks:
+                counted |= tasks == task
+            chosen, tickets = chosen[counted], tickets[counted]
+        _merge(rows, chosen, arrived.rows(tickets))
+        chosen, tickets, _ = _columns(self.latest)
+        rows[chosen] = arrived.rows(tickets)
         return rows
-
-    def _counted(self) -> Iterable[Entry]:
-        """Without the passes of autograd.grad, when the step has backward passes that filled `.grad`."""
-        return (e for e in self.entries if e.task < 0 or not self.tasks or e.task in self.tasks)
 
     def _calls(self, modules: int) -> NDArray[np.uint8]:
         flags = np.zeros(modules, np.uint8)
@@ -96,53 +121,38 @@ class StepLog:
         return flags
 
 
-class _Arrived:
-    """Looks up tickets in what has arrived."""
-
-    def __init__(self, sendings: dict[int, list[Floats]]) -> None:
-        self._sendings = sendings
-
-    def rows(self, tickets: Sequence[Ticket]) -> Floats:
-        return np.array([self._sendings[t.sending][t.cells][t.row] for t in tickets]).reshape(-1, 4)
-
-    def norms(self, tickets: Iterable[Ticket]) -> Floats:
-        return self.known(tickets)[:, 1]
-
-    def known(self, tickets: Iterable[Ticket]) -> Floats:
-        """Rows of the tickets that belong to this step."""
-        return self.rows([ticket for ticket in tickets if ticket.sending in self._sendings])
+def _columns(entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    sites, tickets, tasks = (np.array(column, np.int64) for column in (entries.sites, entries.tickets, entries.tasks))
+    return sites, tickets, tasks
 
 
-def _merge(rows: Floats, entries: Iterable[Entry], arrived: _Arrived) -> None:
-    chosen = list(entries)
-    if not chosen:
+def _merge(rows: Floats, sites: NDArray[np.int64], values: Floats) -> None:
+    """Merge measurements into the rows of their sites, of which most have one."""
+    if len(sites) == len(np.unique(sites)):
+        rows[sites] = values
         return
-    sites = np.array([entry.site for entry in chosen])
-    scale = np.array([entry.scale for entry in chosen])
-    counts = np.array([entry.ticket.elements for entry in chosen], float)
-    values = stored(arrived.rows([entry.ticket for entry in chosen]), counts)
     with np.errstate(invalid="ignore", over="ignore"):
-        np.add.at(rows[:, :3], sites, values[:, :3] * scale[:, None])
+        np.add.at(rows[:, :3], sites, values[:, :3])
         np.minimum.at(rows[:, 3], sites, values[:, 3])
         np.maximum.at(rows[:, 4], sites, values[:, 4])
 
 
-def _event(event: LoopEvent, usage: Usage, arrived: _Arrived) -> LoopEvent:
+def _event(event: LoopEvent, usage: Usage, arrived: Arrived) -> LoopEvent:
     if event.kind is not EventKind.STEP:
         return event
-    extremes = arrived.known(() if _skipped(usage, arrived) else usage.checked)[:, 2:]
+    checked = arrived.known(() if _skipped(usage, arrived) else usage.checked)
     return replace(
         event,
         reused=usage.reused if np.any(arrived.norms(usage.left) != 0) else (),
-        cleared=usage.cleared + (usage.perhaps_cleared if _vanished(usage, arrived.norms) else ()),
-        non_finite=bool(not np.all(np.isfinite(extremes))) if len(extremes) else None,
+        cleared=usage.cleared + (usage.perhaps_cleared if _vanished(usage, arrived) else ()),
+        non_finite=bool(not np.all(np.isfinite(checked[:, 3:]))) if len(checked) else None,
     )
 
 
-def _skipped(usage: Usage, arrived: _Arrived) -> bool:
+def _skipped(usage: Usage, arrived: Arrived) -> bool:
     return bool(np.any(arrived.norms(usage.skipped) != 0))
 
 
-def _vanished(usage: Usage, norms: Callable[[Iterable[Ticket]], Floats]) -> bool:
-    applied, incoming = norms(usage.applied), norms(usage.incoming)
+def _vanished(usage: Usage, arrived: Arrived) -> bool:
+    applied, incoming = arrived.norms(usage.applied), arrived.norms(usage.incoming)
     return bool(len(applied) and np.all(applied == 0) and np.any(incoming != 0))

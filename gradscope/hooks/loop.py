@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,11 +18,12 @@ from gradscope.hooks.frames import user_location
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
-from gradscope.hooks.states import GradientStates, Usage
+from gradscope.hooks.states import GradientStates, Indices, Usage
 from gradscope.hooks.statistics import undisturbed
 from gradscope.records import EventKind, LoopEvent, StepEnd
 
 MANUAL = 0
+NOTHING = Usage()
 
 current_task = torch._C._current_graph_task_id
 
@@ -42,10 +44,13 @@ class Listener(Protocol):
     def step_finished(self) -> None:
         """A step was closed."""
 
+    def phase_begins(self, phase: Phase) -> None:
+        """The loop does something else from now on."""
+
     def backward_begins(self) -> None:
         """The first gradient of a backward arrives."""
 
-    def stepped(self, optimizer: int, parameters: list[int]) -> None:
+    def stepped(self, optimizer: int, parameters: Indices) -> None:
         """An optimizer has stepped parameters, by its id and their indices; 0 for an update by hand."""
 
     def boundary(self) -> None:
@@ -62,7 +67,7 @@ class Loop:
         self._listener = listener
         self._states = GradientStates(registry, recorder.readback)
         self._depth = 0
-        self._pending = Usage()
+        self._pending = NOTHING
         self._optimizers_seen = False
         self._backward_seen = False
         self._stepped_inside = False
@@ -88,7 +93,7 @@ class Loop:
         elif self.phase is Phase.AFTER and not self._depth:
             self._close_without_optimizer()
         self._recorder.log.mark = len(self._recorder.log.entries)
-        self.phase = Phase.FORWARD
+        self._enter(Phase.FORWARD)
         if not self._optimizers_seen:
             self._listener.boundary()
 
@@ -96,7 +101,8 @@ class Loop:
         """The first gradient of a backward arrives."""
         if self.phase is Phase.STEPPED:
             self._finish(StepEnd.OPTIMIZER)
-        self._task, self.phase, self._backward_seen = task, Phase.BACKWARD, True
+        self._task, self._backward_seen = task, True
+        self._enter(Phase.BACKWARD)
         self._registry.refresh_if_changed()
         with undisturbed():
             dropped = self._states.backward_begins()
@@ -110,7 +116,7 @@ class Loop:
     def backward_ends(self) -> None:
         """The backward is over, and `.grad` is filled."""
         task, self._task = self.task, None
-        self.phase = Phase.STEPPED if self._stepped_inside else Phase.AFTER
+        self._enter(Phase.STEPPED if self._stepped_inside else Phase.AFTER)
         log = self._recorder.log
         with undisturbed():
             if self._states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
@@ -124,14 +130,14 @@ class Loop:
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer is about to step; a closure of the user's may run inside it."""
         owned = self._parameters.owned(optimizer)
-        if not owned:
+        if not len(owned):
             return
         self._depth += 1
         self._end_broken_backward()
         with undisturbed():
             if not self._backward_seen:
                 self._make_up_for_backward(optimizer)
-            self._pending = self._states.before_step(owned) if self.phase is Phase.AFTER else Usage()
+            self._pending = self._states.before_step(owned) if self.phase is Phase.AFTER else NOTHING
 
     def has_non_finite(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether a step that is about to run would write NaN or Inf into the weights, as far as was measured.
@@ -140,7 +146,7 @@ class Loop:
         """
         owned = self._parameters.owned(optimizer)
         overflow = _overflow(optimizer)
-        if not owned or self.phase is not Phase.AFTER or (overflow is not None and bool(overflow)):
+        if not len(owned) or self.phase is not Phase.AFTER or (overflow is not None and bool(overflow)):
             return False
         with undisturbed():
             sampled = self._states.non_finite(owned)
@@ -150,14 +156,14 @@ class Loop:
 
     def step_abandoned(self, optimizer: torch.optim.Optimizer) -> None:
         """A step that had begun will not run."""
-        if self._parameters.owned(optimizer):
+        if len(self._parameters.owned(optimizer)):
             self._depth = max(0, self._depth - 1)
-            self._pending = Usage()
+            self._pending = NOTHING
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
         owned = self._parameters.owned(optimizer)
-        if not owned:
+        if not len(owned):
             return
         self._optimizers_seen = True
         self._stepped.add(id(optimizer))
@@ -168,7 +174,7 @@ class Loop:
         if self._task is not None:
             self._stepped_inside = True
         elif not self._depth:
-            self.phase = Phase.STEPPED
+            self._enter(Phase.STEPPED)
             self._listener.boundary()
 
     def finish(self, *, failed: bool) -> None:
@@ -179,6 +185,10 @@ class Loop:
             self._finish(StepEnd.OPTIMIZER)
         elif self._recorder.log.backwards and not failed:
             self._step_by_hand() if self._updated_by_hand() else self._finish(StepEnd.OPEN)
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._listener.phase_begins(phase)
 
     def _end_broken_backward(self) -> None:
         """A backward that raised never announced its end."""
@@ -203,22 +213,23 @@ class Loop:
         return not self._optimizers_seen and self._states.manually_updated()
 
     def _step_by_hand(self) -> None:
-        self._pending = Usage()
+        self._pending = NOTHING
         # With gradients from autograd.grad, `.grad` stays None and nothing tells which parameters were moved.
-        moved = self._states.touched() or list(range(len(self._registry.parameters)))
-        self._step(moved, "", MANUAL)
+        touched = self._states.touched()
+        self._step(touched if len(touched) else np.arange(len(self._registry.parameters)), "", MANUAL)
         self._finish(StepEnd.MANUAL)
 
-    def _step(self, owned: list[int], name: str, owner: int, overflow: Tensor | None = None) -> None:
+    def _step(self, owned: Indices, name: str, owner: int, overflow: Tensor | None = None) -> None:
         with undisturbed():
             if self._recorder.observing:
                 if owner != MANUAL:
                     self._parameters.gradients(owned)
                 self._parameters.after(owned)
-            usage = _joined(self._pending, self._states.after_step(owned, owner, overflow))
+            check = not self._recorder.observing  # else all gradients are measured
+            after = self._states.after_step(owned, owner, overflow, check=check)
         event = LoopEvent(EventKind.STEP, user_location(), name, len(owned))
-        self._recorder.log.add_event(event, usage)
-        self._pending = Usage()
+        self._recorder.log.add_event(event, _joined(self._pending, after))
+        self._pending = NOTHING
         self._listener.stepped(owner, owned)
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
@@ -230,6 +241,8 @@ class Loop:
 
 
 def _joined(before: Usage, after: Usage) -> Usage:
+    if before == NOTHING:
+        return after
     return replace(
         after,
         cleared=before.cleared,

@@ -7,7 +7,7 @@ tensor with data nor a node.
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
-from weakref import ReferenceType, ref
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -15,12 +15,12 @@ from torch.utils.hooks import RemovableHandle
 
 from gradscope.hooks import statistics
 from gradscope.hooks.graph import SourceMap
-from gradscope.hooks.log import Entry
 from gradscope.hooks.loop import Loop, Phase, current_task
 from gradscope.hooks.outputs import tensors
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.transfer import Ticket
 from gradscope.records import Call, Kind
 
 Gradients = tuple[Tensor | None, ...]
@@ -42,22 +42,18 @@ class Modules:
         self._loop = loop
         self._parameters = parameters
         self._graph = SourceMap(registry.executed, recorder.sources)
+        self._sites: dict[tuple[Kind, int, str], int] = {}
         self._with_sites: set[int] = set()
         self._called: set[int] = set()
+        self._learned: set[int] = set()
         self._outermost: set[int] = set()
-        self._last: tuple[ReferenceType[Tensor], int, Entry] | None = None
-        self._last_site = -1
+        self._last: _Measured | None = None
         self._measured: set[int] = set()
         self._leaves: dict[tuple[Any, int], RemovableHandle] = {}
-        self._fired: set[tuple[int, int]] = set()
-        self._tokens = 0
         self._last_row = -1
-        self._guarded = guarded
-
-    def ignores(self, row: int) -> bool:
-        """Whether there is nothing to do for a module: in a step that is not observed, the outermost ones suffice."""
-        quiet = self._loop.phase is Phase.FORWARD and not self._recorder.observing
-        return quiet and row not in self._outermost
+        self._gradient_arrives = guarded(self._gradient)
+        self._backward_passes = guarded(self._sentinel)
+        self._backward_ended = guarded(loop.backward_ends)
 
     def forward(self, row: int, output: Any) -> None:
         """A module of the watched model has returned."""
@@ -69,6 +65,10 @@ class Modules:
         elif grad and row in self._outermost:
             self._stand_guard(output)
 
+    def outermost(self) -> frozenset[int]:
+        """The ids of the modules that the user calls directly: enough to notice a backward."""
+        return self._registry.identities(self._outermost)
+
     def last_module(self) -> str:
         """The module whose output's gradient arrived last."""
         return self._registry.executed[self._last_row].path if self._last_row >= 0 else ""
@@ -77,93 +77,118 @@ class Modules:
         """A step is over: let go of everything that belongs to its graph."""
         self._learn_outermost()
         self._graph.forget()
-        if self._loop.task == -1:  # else the forward of the backward that runs goes on to the next step
+        if self._leaves and self._loop.task == -1:  # else the forward of the running backward goes on to the next step
             for handle in self._leaves.values():
                 handle.remove()
             self._leaves.clear()
-        self._fired.clear()
         self._measured.clear()
         self._last = None
 
     def _learn_outermost(self) -> None:
         """Which modules the user calls directly: enough to notice a backward in steps that are not observed."""
+        if self._called == self._learned:
+            self._called.clear()
+            return
         called = {self._registry.executed[row].path: row for row in self._called}
         self._outermost |= {row for path, row in called.items() if called.keys().isdisjoint(_containers(path))}
+        self._learned, self._called = self._called, self._learned
         self._called.clear()
 
     def _observe(self, row: int, output: Any, grad: bool) -> None:
         flags = Call.GRAD if grad else Call.NO_GRAD
         self._called.add(row)
-        for name, tensor in tensors(output):
-            if grad:
+        if grad:
+            for name, tensor in (("", output),) if type(output) is Tensor else tensors(output):
+                if tensor.requires_grad:
+                    flags |= Call.OUTPUT_REQUIRES_GRAD
                 self._capture(row, name, tensor)
-                flags |= Call.OUTPUT_REQUIRES_GRAD if tensor.requires_grad else Call.NONE
-        if row not in self._with_sites and grad:
-            self._with_sites.add(row)
-            self._parameters.add_sites(row)
+            if row not in self._with_sites:
+                self._with_sites.add(row)
+                self._parameters.add_sites(row)
         self._recorder.log.add_call(row, flags)
 
     def _capture(self, row: int, name: str, tensor: Tensor) -> None:
-        info = self._registry.executed[row]
-        site = self._recorder.site(Kind.ACTIVATION, info.path, info.type, name, tensor)
-        if site is None or (self._is_last(tensor) and self._last_site == site):  # compiled code that fell back to eager
+        site = self._site(Kind.ACTIVATION, row, name, tensor)
+        last = self._last if self._last is not None and self._last.still(tensor) else None
+        if site is None or (last is not None and last.site == site):  # compiled code that fell back to eager
             return
         if current_task() == -1 or site not in self._measured:  # a checkpoint's second pass is no second call
-            self._measure(site, tensor)
+            last = self._measure(site, tensor, last)
         if tensor.requires_grad:
-            gradient = self._recorder.site(Kind.ACTIVATION_GRADIENT, info.path, info.type, name, tensor)
+            gradient = self._site(Kind.ACTIVATION_GRADIENT, row, name, tensor)
             if gradient is not None:
-                self._await_gradient(row, gradient, tensor)
+                self._await_gradient(row, gradient, tensor, [] if last is None else last.gradients)
 
-    def _measure(self, site: int, tensor: Tensor) -> None:
+    def _site(self, kind: Kind, row: int, name: str, tensor: Tensor) -> int | None:
+        site = self._sites.get((kind, row, name))
+        if site is None:
+            info = self._registry.executed[row]
+            site = self._recorder.site(kind, info.path, info.type, name, tensor)
+            if site is not None:
+                self._sites[kind, row, name] = site
+        return site
+
+    def _measure(self, site: int, tensor: Tensor, last: "_Measured | None") -> "_Measured | None":
         """Measure an output, unless it is the very tensor that the module before returned (a container's)."""
         self._measured.add(site)
-        self._last_site = site
-        if self._last is not None and self._is_last(tensor):
-            self._recorder.repeat(site, self._last[2], tensor)
-            return
-        with statistics.undisturbed():
-            entry = self._recorder.measure(site, tensor)
-        self._last = (ref(tensor), _version(tensor), entry)
+        if last is not None:
+            self._recorder.repeat(site, last.ticket, tensor)
+            last.site = site
+            return last
+        ticket = self._recorder.measure(site, tensor)
+        self._last = None if ticket is None else _Measured(tensor, site, ticket)
+        return self._last
 
-    def _is_last(self, tensor: Tensor) -> bool:
-        """Whether this is the tensor that was measured last, unchanged."""
-        return self._last is not None and self._last[0]() is tensor and self._last[1] == _version(tensor)
-
-    def _await_gradient(self, row: int, site: int, tensor: Tensor) -> None:
+    def _await_gradient(self, row: int, site: int, tensor: Tensor, sites: list[int]) -> None:
+        """Have the gradient measured for a site, with those that wait for the same tensor's already."""
         node = _node(tensor)
         self._graph.add(row, node)
-        self._tokens += 1
-        if tensor.grad_fn is not None:
-            node.register_prehook(self._hook(row, site, tensor.output_nr))
-        elif (node, site) not in self._leaves:  # a leaf's node may outlive the step, and serve several forwards
-            self._leaves[node, site] = node.register_prehook(self._hook(row, site, tensor.output_nr))
+        sites.append(site)
+        if len(sites) > 1:
+            return
         base = tensor._base if tensor._is_view() else None
-        if base is not None and base.grad_fn is not None and base.numel() == tensor.numel():
-            base.grad_fn.register_prehook(self._hook(row, site, base.output_nr, _Unmodified(tensor)))
-
-    def _hook(self, row: int, site: int, output: int, view: "_Unmodified | None" = None) -> Callable[..., None]:
-        return self._guarded(partial(self._gradient, row, site, output, self._tokens, view))
+        view = base is not None and base.grad_fn is not None and base.numel() == tensor.numel()
+        fired: set[int] | None = set() if view else None
+        hook = partial(self._gradient_arrives, row, sites, tensor.output_nr, fired, None)
+        if tensor.grad_fn is not None:
+            node.register_prehook(hook)
+        elif (node, site) not in self._leaves:  # a leaf's node may outlive the step, and serve several forwards
+            self._leaves[node, site] = node.register_prehook(hook)
+        if view and base is not None and base.grad_fn is not None:
+            unmodified = _Unmodified(tensor)
+            base.grad_fn.register_prehook(
+                partial(self._gradient_arrives, row, sites, base.output_nr, fired, unmodified)
+            )
 
     def _gradient(
-        self, row: int, site: int, output: int, token: int, view: "_Unmodified | None", gradients: Gradients
+        self,
+        row: int,
+        sites: list[int],
+        output: int,
+        fired: set[int] | None,
+        view: "_Unmodified | None",
+        gradients: Gradients,
     ) -> None:
         """The gradient of the loss with respect to an output has arrived; with `view`, that of the output's base.
 
         A view that is modified in place gets a new node, and its own hook never fires; the base's does.
         """
         self._begin_backward()
-        call = (token, self._loop.task)
-        if view is not None and (call in self._fired or view.still()):
-            return
-        self._fired.add(call)
+        task = self._loop.task
+        if fired is not None:
+            if view is not None and (task in fired or view.still()):
+                return
+            fired.add(task)
         if not self._is_container_of_last(row):
             self._last_row = row
         gradient = gradients[output]
-        if gradient is None or statistics.obstacle(gradient) is not None:
+        if gradient is None:
             return
-        with statistics.undisturbed():
-            self._recorder.measure(site, gradient, self._loop.task)
+        first, *others = sites
+        ticket = self._recorder.measure(first, gradient, task)
+        if ticket is not None:
+            for site in others:
+                self._recorder.repeat(site, ticket, gradient, task)
 
     def _is_container_of_last(self, row: int) -> bool:
         """A container that returns its last child's output gets the same gradient right after it."""
@@ -173,7 +198,7 @@ class Modules:
     def _stand_guard(self, output: Any) -> None:
         for _, tensor in tensors(output):
             if tensor.requires_grad:
-                _node(tensor).register_prehook(self._guarded(self._sentinel))
+                _node(tensor).register_prehook(self._backward_passes)
 
     def _sentinel(self, _gradients: Gradients) -> None:
         self._begin_backward()
@@ -184,9 +209,25 @@ class Modules:
             self._last_row = -1
             self._loop.backward_begins(current_task())
             queue = torch.autograd.Variable._execution_engine.queue_callback
-            ended = self._guarded(self._loop.backward_ends)
             # Queued from within the queue, the end comes after what others (DDP) queued for theirs.
-            queue(lambda: queue(ended))
+            queue(lambda: queue(self._backward_ended))
+
+
+class _Measured:
+    """The output that was measured last, where its measurement is, and the sites that await its gradient."""
+
+    __slots__ = ("_tensor", "_version", "gradients", "site", "ticket")
+
+    def __init__(self, tensor: Tensor, site: int, ticket: Ticket) -> None:
+        self._tensor = ref(tensor)
+        self._version = _version(tensor)
+        self.site = site
+        self.ticket = ticket
+        self.gradients: list[int] = []
+
+    def still(self, tensor: Tensor) -> bool:
+        """Whether this is that tensor, unchanged."""
+        return self._tensor() is tensor and self._version == _version(tensor)
 
 
 class _Unmodified:

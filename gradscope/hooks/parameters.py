@@ -1,35 +1,42 @@
 """Measures parameters, their gradients and their updates, once per observed step."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from gradscope.hooks import statistics
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry, Watched
+from gradscope.hooks.transfer import Saved, Ticket
 from gradscope.records import Kind
 
-SAMPLED = 65_536
-
 Signature = tuple[int, ...]
+Indices = NDArray[np.intp]
+
+KINDS = (Kind.PARAMETER, Kind.PARAMETER_GRADIENT, Kind.UPDATE)
+UNKNOWN = -1
 
 
 class Parameters:
     """Measures the parameters of the watched model.
 
-    The update needs the value from before the step. Of parameters above `SAMPLED` elements only that many,
-    evenly spaced, are copied for it; their update's statistics are scaled to the whole.
+    The update needs the value from before the step. Of large parameters only a sample is saved for it, evenly
+    spread; their update's statistics are scaled to the whole.
     """
 
     def __init__(self, registry: Registry, recorder: Recorder) -> None:
         self._registry = registry
         self._recorder = recorder
-        self._before: dict[int, Tensor] = {}
-        self._owned: WeakKeyDictionary[torch.optim.Optimizer, tuple[Signature, list[int]]] = WeakKeyDictionary()
+        self._before: dict[int, Saved] = {}
+        self._kept_before: dict[int, Tensor] = {}
+        self._owned: WeakKeyDictionary[torch.optim.Optimizer, tuple[Signature, Indices]] = WeakKeyDictionary()
+        self._sites: dict[Kind, list[int]] = {}
+        self._generation = 0
 
-    def owned(self, optimizer: torch.optim.Optimizer) -> list[int]:
+    def owned(self, optimizer: torch.optim.Optimizer) -> Indices:
         """The indices of the watched parameters that an optimizer owns."""
         groups = optimizer.param_groups
         signature = (self._registry.generation, *(len(group["params"]) for group in groups))
@@ -39,62 +46,80 @@ class Parameters:
             signature = (self._registry.generation, *signature[1:])
             index = self._registry.index
             indices = [index[id(p)] for group in groups for p in group["params"] if id(p) in index]
-            known = self._owned[optimizer] = (signature, indices)
+            known = self._owned[optimizer] = (signature, np.array(indices, np.intp))
         return known[1]
 
     def add_sites(self, row: int) -> None:
         """Make the sites of a module's parameters, so that they stand behind its output."""
         for item in self._registry.under(row):
-            for kind in (Kind.PARAMETER, Kind.PARAMETER_GRADIENT, Kind.UPDATE):
+            for kind in KINDS:
                 self._site(kind, item, item.parameter)
 
     def before(self) -> None:
         """Remember the values that the coming step will change."""
-        if not self._before:
-            for i, item in enumerate(self._registry.parameters):
-                parameter = item.parameter
-                if parameter.requires_grad and statistics.obstacle(parameter) is None:
-                    self._before[i] = _sample(parameter.detach()).clone()
+        if self._before:
+            return
+        items = self._registry.parameters
+        chosen = [i for i, item in enumerate(items) if item.parameter.requires_grad]
+        saved = self._recorder.readback.save([items[i].parameter for i in chosen])
+        self._before = dict(zip(chosen, saved, strict=True))
+        if self._recorder.keep:
+            kept = (i for i in chosen if self._recorder.keeps(items[i].path, items[i].module))
+            self._kept_before = {i: items[i].parameter.detach().clone() for i in kept}
 
-    def gradients(self, indices: Iterable[int]) -> None:
+    def gradients(self, indices: Indices) -> None:
         """Measure what `.grad` holds now. After a step it is unscaled: fused optimizers write that back, too."""
-        for i in indices:
-            item = self._registry.parameters[i]
-            gradient = item.parameter.grad
-            if gradient is None:
-                continue
-            site = self._site(Kind.PARAMETER_GRADIENT, item, gradient)
-            if site is not None:
-                self._recorder.measure_last(site, gradient.detach())
+        items = self._registry.parameters
+        found = {i: grad for i in indices.tolist() if (grad := items[i].parameter.grad) is not None}
+        self._measure(Kind.PARAMETER_GRADIENT, list(found), list(found.values()))
 
-    def after(self, indices: Iterable[int]) -> None:
+    def after(self, indices: Indices) -> None:
         """Measure the values after a step, and how far it moved them."""
-        for i in indices:
-            item = self._registry.parameters[i]
-            parameter = item.parameter.detach()
-            site = self._site(Kind.PARAMETER, item, item.parameter)
-            if site is None:
-                continue
-            self._recorder.measure_last(site, parameter)
-            before = self._before.get(i)
-            if before is not None:
-                self._measure_update(item, parameter, before)
+        items, chosen = self._registry.parameters, indices.tolist()
+        self._measure(Kind.PARAMETER, chosen, [items[i].parameter for i in chosen])
+        moved = [i for i in chosen if i in self._before]
+        tensors = [items[i].parameter for i in moved]
+        tickets = self._recorder.readback.moved(tensors, [self._before[i] for i in moved])
+        self._note(Kind.UPDATE, moved, tensors, tickets, [self._kept_update(i) for i in moved])
 
     def forget(self) -> None:
         """A step is over: the values from before it are no longer needed."""
         self._before.clear()
+        self._kept_before.clear()
 
-    def _measure_update(self, item: Watched, parameter: Tensor, before: Tensor) -> None:
-        site = self._site(Kind.UPDATE, item, item.parameter)
-        after = _sample(parameter)
-        if site is not None and after.shape == before.shape:
-            scale = statistics.flatten(parameter).numel() / before.numel()
-            self._recorder.measure_last(site, after - before, scale, shaped_like=parameter)
+    def _kept_update(self, i: int) -> Tensor | None:
+        before, now = self._kept_before.get(i), self._registry.parameters[i].parameter.detach()
+        return now - before if before is not None and before.shape == now.shape else None
+
+    def _measure(self, kind: Kind, indices: list[int], tensors: list[Tensor]) -> None:
+        self._note(kind, indices, tensors, self._recorder.readback.measure_all(tensors), tensors)
+
+    def _note(
+        self,
+        kind: Kind,
+        indices: list[int],
+        tensors: Sequence[Tensor],
+        tickets: Sequence[Ticket],
+        kept: Sequence[Tensor | None],
+    ) -> None:
+        """Note measurements at the parameters' sites; whose tensor cannot be measured has none."""
+        known = self._known_sites(kind)
+        sites = [known[i] for i in indices]
+        if UNKNOWN in sites or UNKNOWN in tickets:
+            items = self._registry.parameters
+            found = [self._site(kind, items[i], tensor) for i, tensor in zip(indices, tensors, strict=True)]
+            for i, site in zip(indices, found, strict=True):
+                known[i] = UNKNOWN if site is None else site
+            good = [p for p, site in enumerate(found) if site is not None and tickets[p] != UNKNOWN]
+            sites, tickets = [known[indices[p]] for p in good], [tickets[p] for p in good]
+            kept = [kept[p] for p in good]
+        self._recorder.measured_last(sites, tickets, kept)
+
+    def _known_sites(self, kind: Kind) -> list[int]:
+        if self._generation != self._registry.generation:
+            self._generation = self._registry.generation
+            self._sites = {each: [UNKNOWN] * len(self._registry.parameters) for each in KINDS}
+        return self._sites[kind]
 
     def _site(self, kind: Kind, item: Watched, tensor: Tensor) -> int | None:
         return self._recorder.site(kind, item.module, item.module_type, item.name, tensor, *item.aliases)
-
-
-def _sample(parameter: Tensor) -> Tensor:
-    flat = statistics.flatten(parameter)
-    return flat if flat.numel() <= SAMPLED else flat[:: -(-flat.numel() // SAMPLED) | 1]

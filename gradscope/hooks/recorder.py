@@ -1,7 +1,7 @@
 """Collects what the hooks measure, step by step, and hands it out as frozen recordings."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from time import perf_counter
@@ -11,10 +11,11 @@ from torch import Tensor
 from gradscope.errors import NotRecorded
 from gradscope.hooks import statistics
 from gradscope.hooks.cadence import FIRST, Cadence
-from gradscope.hooks.log import Entry, StepLog
+from gradscope.hooks.log import FORWARD, StepLog
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.traced import Traced
-from gradscope.hooks.transfer import Readback, to_host
+from gradscope.hooks.meters.arrival import to_host
+from gradscope.hooks.transfer import Readback, Ticket
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
 from gradscope.traces import Failure, Operation, Verification
 
@@ -76,10 +77,7 @@ class Recorder:
 
     def site(self, kind: Kind, module: str, module_type: str, name: str, tensor: Tensor, *aliases: str) -> int | None:
         """The index of a site, made when first seen; None when its tensor cannot be measured."""
-        reason = statistics.obstacle(tensor)
-        if reason is not None:
-            if reason != "an empty tensor" and tensor.is_floating_point():
-                self.lose(f"{kind} of {module or ROOT}{'.' * bool(name)}{name}: {reason}")
+        if not self._measurable(kind, module, name, tensor):
             return None
         key = (kind, module, name)
         if key not in self._index:
@@ -88,27 +86,39 @@ class Recorder:
             self._sites.append(Site(kind, module, module_type, name, tuple(tensor.shape), dtype, aliases))
         return self._index[key]
 
-    def measure(self, site: int, tensor: Tensor, task: int = -1) -> Entry:
-        """Measure a tensor that merges with what the site already holds in this step."""
-        entry = Entry(site, self.readback.measure(tensor), task)
-        self.log.entries.append(entry)
-        self._keep(site, tensor)
-        return entry
+    def measure(self, site: int, tensor: Tensor, task: int = FORWARD) -> Ticket | None:
+        """Measure a tensor that merges with what the site already holds in this step; None if it cannot be measured."""
+        ticket = self.readback.plain(tensor)
+        if ticket is None:
+            info = self._sites[site]
+            if not self._measurable(info.kind, info.module, info.name, tensor):
+                return None
+            with statistics.undisturbed():
+                ticket = self.readback.measure(tensor)
+        self.repeat(site, ticket, tensor, task)
+        return ticket
 
-    def repeat(self, site: int, entry: Entry, tensor: Tensor) -> None:
+    def _measurable(self, kind: Kind, module: str, name: str, tensor: Tensor) -> bool:
+        reason = statistics.obstacle(tensor)
+        if reason is not None and reason != "an empty tensor" and tensor.is_floating_point():
+            self.lose(f"{kind} of {module or ROOT}{'.' * bool(name)}{name}: {reason}")
+        return reason is None
+
+    def repeat(self, site: int, ticket: Ticket, tensor: Tensor, task: int = FORWARD) -> None:
         """Give a site the measurement of another, because it is the same tensor."""
-        self.log.entries.append(entry._replace(site=site))
-        self._keep(site, tensor)
+        self.log.entries.add(site, ticket, task)
+        if self.keep:
+            self._keep(site, tensor)
 
-    def measure_last(self, site: int, tensor: Tensor, scale: float = 1.0, shaped_like: Tensor | None = None) -> None:
-        """Measure a tensor that replaces what the site holds in this step.
-
-        `tensor` may be the flat elements of one `shaped_like` another; a sample of them (`scale` above 1) is
-        not kept.
-        """
-        self.log.latest[site] = Entry(site, self.readback.measure(tensor), scale=scale)
-        if scale == 1 and self.keep:
-            self._keep(site, tensor if shaped_like is None else statistics.unflatten(tensor, shaped_like))
+    def measured_last(
+        self, sites: Sequence[int], tickets: Sequence[Ticket], kept: Iterable[Tensor | None] = ()
+    ) -> None:
+        """Note measurements that replace what the sites hold in this step. `kept` are their raw tensors."""
+        self.log.latest.extend(sites, tickets)
+        if self.keep:
+            for site, tensor in zip(sites, kept, strict=False):
+                if tensor is not None:
+                    self._keep(site, tensor)
 
     def finish_step(self, end: StepEnd, *, split: bool = False) -> None:
         """Close the current step; with `split`, the forward after its last backward begins the next one."""
@@ -183,15 +193,16 @@ class Recorder:
             raise NotRecorded(f"no {kind} of {path!r} was captured in step {index}; captured are {known or 'none'}")
         return kept[index][kind, path]
 
+    def keeps(self, path: str, module: str) -> bool:
+        """Whether raw tensors are kept of a module, or of a parameter by its full name."""
+        return any(fnmatchcase(name, pattern) for pattern in self.keep for name in {path, module})
+
     def _keep(self, site: int, tensor: Tensor) -> None:
-        if not self.keep:
-            return
         info = self._sites[site]
-        path = "" if info.path == ROOT else info.path
-        if any(fnmatchcase(name, pattern) for pattern in self.keep for name in {path, info.module}):
+        if self.keeps("" if info.path == ROOT else info.path, info.module):
             if not self._kept or self._kept[-1][0] != self.log.index:
                 self._kept.append((self.log.index, {}))
-            self._kept[-1][1][info.kind, path] = to_host(tensor)
+            self._kept[-1][1][info.kind, "" if info.path == ROOT else info.path] = to_host(tensor)
 
     def _send(self, log: StepLog) -> None:
         with statistics.undisturbed():

@@ -5,10 +5,12 @@ cached beyond a cheap check that it still holds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradscope.records import ModuleInfo, ParameterInfo
@@ -45,6 +47,8 @@ class Registry:
         self._foreign: dict[int, ReferenceType[nn.Module]] = {}
         self._useless_walks = 0
         self._rest = 0
+        self._walks = 0
+        self._identified: tuple[tuple[int, int], frozenset[int]] | None = None
         self.executed: list[ModuleInfo] = []
         self.parameters: list[Watched] = []
         self.index: dict[int, int] = {}
@@ -55,6 +59,7 @@ class Registry:
 
     def refresh(self) -> None:
         """Walk the model again."""
+        self._walks += 1
         self._modules = {id(module): (module, path) for path, module in self._walk()}
         self._known_rows = {}
         parameters = list(_grouped(self._modules.values()))
@@ -91,6 +96,14 @@ class Registry:
         known = self._modules.get(id(module))
         return known[1] if known else None
 
+    def identities(self, rows: Collection[int]) -> frozenset[int]:
+        """The ids of the modules in some rows."""
+        paths = {self.executed[row].path for row in rows}
+        key = (self._walks, len(rows))
+        if self._identified is None or self._identified[0] != key:
+            self._identified = key, frozenset(i for i, (_, path) in self._modules.items() if path in paths)
+        return self._identified[1]
+
     def infos(self) -> tuple[ParameterInfo, ...]:
         """What has become of each parameter so far."""
         return tuple(
@@ -104,6 +117,14 @@ class Registry:
             )
             for item in self.parameters
         )
+
+    def count_steps(self, indices: NDArray[np.intp]) -> None:
+        """An optimizer has stepped these parameters."""
+        self.optimizer_steps.update(self.parameters[i].path for i in indices.tolist())
+
+    def count_contributions(self, indices: NDArray[np.intp]) -> None:
+        """A backward has given these parameters a gradient."""
+        self.contributions.update(self.parameters[i].path for i in indices.tolist())
 
     def under(self, row: int) -> Iterator[Watched]:
         """The parameters that come with a module when it first runs.

@@ -6,22 +6,28 @@ Clearing is inferred: the gradient is None, another object, or all zero. Only th
 small gradients of each optimizer are looked at, and the answer is read when it arrives at the host.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks import statistics
+from gradscope.hooks.marks import Marks
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.transfer import Readback, Ticket
 
 SAMPLE = 4
-SMALL = 65_536
+SMALL = 4096
 
-Mark = tuple[int, int] | None
+Indices: TypeAlias = NDArray[np.intp]
+Flags: TypeAlias = NDArray[np.bool_]
+
+NOBODY = np.empty(0, np.intp)
 
 
 class State(IntEnum):
@@ -33,7 +39,7 @@ class State(IntEnum):
     DIRTY = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """How one step used gradients, with the measurements that will confirm or refute it.
 
@@ -54,72 +60,72 @@ class Usage:
 
 @dataclass
 class GradientStates:
-    """The state of every parameter's gradient, by the parameter's index in the registry."""
+    """The state of every parameter's gradient, in arrays by the parameter's index in the registry."""
 
     registry: Registry
     readback: Readback
     _generation: int = 0
     _ids: list[int] = field(default_factory=list)
-    _state: list[State] = field(default_factory=list)
-    _marks: list[Mark] = field(default_factory=list)
-    _owner: dict[int, int] = field(default_factory=dict)
-    _suspects: set[int] = field(default_factory=set)
+    _tensors: list[Tensor] = field(default_factory=list)
+    _state: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
+    _owner: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    _marks: Marks = field(default_factory=lambda: Marks.of([]))
+    _suspects: Indices = field(default_factory=lambda: NOBODY)
     _examined: set[int] = field(default_factory=set)
     _left: dict[int, Ticket] = field(default_factory=dict)
     _incoming: dict[int, Ticket] = field(default_factory=dict)
-    _versions: dict[int, int] = field(default_factory=dict)
-    _values: dict[int, Tensor] = field(default_factory=dict)
+    _versions: list[tuple[Tensor, int]] = field(default_factory=list)
+    _values: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _samples: dict[bytes, list[int]] = field(default_factory=dict)
 
     def backward_begins(self) -> bool:
         """Take notice of what was cleared. True when an earlier backward's gradients were all thrown away."""
         self._follow_registry()
-        dropped = kept = 0
-        self._suspects.clear()
-        moved: set[int] = set()
-        for i, mark in enumerate(self._current_marks()):
-            state, before = self._state[i], self._marks[i]
-            if state is State.FRESH:
-                unchanged = mark == before
-                kept, dropped = kept + unchanged, dropped + (not unchanged)
-                self._state[i] = State.FRESH if unchanged else State.CLEAN
-            elif state is not State.CLEAN and mark is not None and before is not None and mark[0] == before[0]:
-                self._suspects.add(i)
-                if mark != before:
-                    moved.add(i)
-            else:
-                self._state[i] = State.CLEAN
-            self._marks[i] = mark
-        # What was left is what stood there before this step's first backward, not what that one has added.
-        known = (self._examined - moved) & self._suspects
-        self._left = {i: ticket for i, ticket in self._left.items() if i in known}
-        self._left |= self._norms(self._sample(self._suspects - known))
-        self._examined = set(self._suspects)
-        return dropped > 0 and kept == 0
+        before, now = self._marks, Marks.of(self._tensors)
+        fresh = self._state == State.FRESH
+        self._marks = now
+        if now.nothing and not fresh.any():
+            self._state.fill(State.CLEAN)
+            self._suspects, self._left = NOBODY, {}
+            self._examined.clear()
+            return False
+        unchanged = now.same_as(before)
+        held = (self._state >= State.CONSUMED) & now.same_object_as(before)
+        self._state[~held & ~(fresh & unchanged)] = State.CLEAN
+        self._suspects = np.flatnonzero(held)
+        self._examine(set(np.flatnonzero(held & ~unchanged).tolist()))
+        return bool((fresh & ~unchanged).any() and not (fresh & unchanged).any())
 
     def backward_ends(self, *, by_hand: bool = False) -> int:
         """Take notice of who received a gradient. Returns how many did.
 
         `by_hand`, while no optimizer was ever seen: remember a few values, to notice an update through `.data`.
         """
-        received = self.receive(range(len(self._state)))
-        sample = self._sample(received or range(len(self._state)))
-        self._incoming = self._norms(sample)
-        self._versions = {i: self._parameter(i)._version for i in sample}
+        received = self.receive(None)
+        sample = self._sample(received if len(received) else np.arange(len(self._state)))
+        self._incoming = self._measured(sample)
+        self._versions = [(self._tensors[i], self._tensors[i]._version) for i in sample] if by_hand else []
         # Comparing values waits for a device; on the host it does not.
-        hosted = [i for i in sample if by_hand and self._parameter(i).device.type == "cpu"]
-        self._values = {i: self._parameter(i).detach().clone() for i in hosted}
+        hosted = [tensor for tensor, _ in self._versions if tensor.device.type == "cpu"]
+        self._values = [(tensor, tensor.detach().clone()) for tensor in hosted]
         return len(received)
 
-    def receive(self, indices: Iterable[int]) -> list[int]:
-        """Take notice of which of these parameters have received a gradient."""
-        received = []
-        for i in indices:
-            mark = self._mark(i)
-            if mark is not None and mark != self._marks[i]:
-                received.append(i)
-                self._state[i] = State.DIRTY if i in self._suspects else State.FRESH
-            self._marks[i] = mark
-        self.registry.contributions.update(self.registry.parameters[i].path for i in received)
+    def receive(self, indices: Indices | None) -> Indices:
+        """Take notice of which of these parameters (None: of all) have received a gradient."""
+        self._follow_registry()
+        before, now = self._marks, Marks.of(self._tensors)
+        changed = ~now.same_as(before) & now.present
+        if indices is not None:
+            among = np.zeros(len(changed), bool)
+            among[indices] = True
+            changed &= among
+            now = before.updated(now, indices)
+        received = np.flatnonzero(changed)
+        self._marks = now
+        self._state[received] = State.FRESH
+        if len(self._suspects):
+            self._state[self._suspects[changed[self._suspects]]] = State.DIRTY
+        self.registry.count_contributions(received)
         return received
 
     def unseen_backward(self) -> None:
@@ -129,116 +135,127 @@ class GradientStates:
         cannot be told, so it counts as fresh.
         """
         self._follow_registry()
-        self._suspects.clear()
+        self._suspects = NOBODY
         self.step_closed()
         self.backward_ends()
 
-    def before_step(self, owned: Sequence[int]) -> Usage:
+    def before_step(self, owned: Indices) -> Usage:
         """How a step that is about to run will use the gradients of the parameters it owns."""
-        ready = [i for i in owned if self._state[i] in (State.FRESH, State.DIRTY)]
-        gone = [i for i in ready if self._parameter(i).grad is None]
-        changed = [i for i in ready if self._mark(i) not in (None, self._marks[i])]
-        sample = [i for i in changed if i in self._incoming]
+        self._follow_registry()
+        now = Marks.of(self._tensors)
+        if now == self._marks:
+            return Usage()
+        ready = owned[np.isin(self._state[owned], (State.FRESH, State.DIRTY))]
+        present = now.present[ready]
+        changed = ready[present & ~now.same_as(self._marks)[ready]]
+        sample = [i for i in changed.tolist() if i in self._incoming]
         return Usage(
-            cleared=self._paths(gone),
+            cleared=self._paths(ready[~present]),
             perhaps_cleared=self._paths(changed) if sample else (),
-            applied=tuple(self._norms(sample).values()),
+            applied=tuple(self._measured(sample).values()),
             incoming=tuple(self._incoming[i] for i in sample),
         )
 
-    def after_step(self, owned: Sequence[int], owner: int, overflow: Tensor | None) -> Usage:
+    def after_step(self, owned: Indices, owner: int, overflow: Tensor | None, *, check: bool = True) -> Usage:
         """How a step that has just run used the gradients of the parameters it owns.
 
-        `overflow` is not zero when a loss scaler has told the (fused) optimizer to move nothing.
+        `overflow` is not zero when a loss scaler has told the (fused) optimizer to move nothing. With `check`, a few
+        gradients are looked at for NaN and Inf.
         """
-        dirty = [i for i in owned if self._state[i] is State.DIRTY]
-        checked = self._measured(self._sample(owned), self.readback.measure).values()
+        self._follow_registry()
+        dirty = owned[self._state[owned] == State.DIRTY]
+        checked = self._measured(self._sample(owned)).values() if check else ()
+        dirtied = set(dirty.tolist())
         usage = Usage(
             reused=self._paths(dirty),
-            left=tuple(ticket for i, ticket in self._left.items() if i in dirty),
+            left=tuple(ticket for i, ticket in self._left.items() if i in dirtied),
             checked=tuple(checked),
-            skipped=() if overflow is None else (self.readback.norm(overflow),),
+            skipped=() if overflow is None else (self.readback.measure(overflow),),
         )
         self._consume(owned, owner)
         return usage
 
-    def non_finite(self, owned: Sequence[int]) -> bool:
+    def non_finite(self, owned: Indices) -> bool:
         """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""
-        gradients = (self._parameter(i).grad for i in self._sample(owned))
+        gradients = (self._tensors[i].grad for i in self._sample(owned))
         plain = (g for g in gradients if g is not None and statistics.obstacle(g) is None)
         return any(not torch.isfinite(gradient).all() for gradient in plain)
 
     def manually_updated(self) -> bool:
-        """Whether parameters were changed since the last backward ended."""
+        """Whether parameters were changed since the last backward ended, as far as that was looked for."""
         if self._generation != self.registry.generation:
             return False
-        moved = any(self._parameter(i)._version != version for i, version in self._versions.items())
-        return moved or not all(torch.equal(self._parameter(i), value) for i, value in self._values.items())
+        moved = any(tensor._version != version for tensor, version in self._versions)
+        return moved or not all(torch.equal(tensor, value) for tensor, value in self._values)
 
     def thrown_away(self) -> bool:
         """Whether the gradients of the last backward are gone, although no step used them."""
-        fresh = [i for i, state in enumerate(self._state) if state is State.FRESH]
-        return bool(fresh) and all(self._mark(i) != self._marks[i] for i in fresh)
+        fresh = self._state == State.FRESH
+        return bool(fresh.any()) and not (fresh & Marks.of(self._tensors).same_as(self._marks)).any()
 
     def step_closed(self) -> None:
         """What a later backward finds is new evidence."""
         self._left = {}
         self._examined.clear()
 
-    def touched(self) -> list[int]:
+    def touched(self) -> Indices:
         """The parameters whose gradients no step has used yet."""
-        return [i for i, state in enumerate(self._state) if state in (State.FRESH, State.DIRTY)]
+        return np.flatnonzero((self._state == State.FRESH) | (self._state == State.DIRTY))
 
-    def _consume(self, owned: Iterable[int], owner: int) -> None:
-        for i in owned:
-            self._marks[i] = self._mark(i)
-            self._state[i] = State.CLEAN if self._marks[i] is None else State.CONSUMED
-            self._owner[i] = owner
-            self.registry.optimizer_steps[self.registry.parameters[i].path] += 1
+    def _examine(self, moved: set[int]) -> None:
+        """What was left is what stood there before this step's first backward, not what that one has added."""
+        suspects = set(self._suspects.tolist())
+        known = (self._examined - moved) & suspects
+        self._left = {i: ticket for i, ticket in self._left.items() if i in known}
+        self._left |= self._measured(self._sample(np.array(sorted(suspects - known), np.intp)))
+        self._examined = suspects
+
+    def _consume(self, owned: Indices, owner: int) -> None:
+        now = Marks.of(self._tensors)
+        self._marks = now if len(owned) == len(self._tensors) else self._marks.updated(now, owned)
+        self._state[owned] = np.where(now.present[owned], State.CONSUMED, State.CLEAN)
+        if (self._owner[owned] != owner).any():
+            self._owner[owned] = owner
+            self._samples.clear()
+        self.registry.count_steps(owned)
 
     def _follow_registry(self) -> None:
         if self._generation == self.registry.generation:
             return
         self._generation = self.registry.generation
-        known = dict(zip(self._ids, zip(self._state, self._marks, strict=True), strict=True))
-        self._ids = [id(item.parameter) for item in self.registry.parameters]
-        self._state = [known.get(key, (State.CLEAN, None))[0] for key in self._ids]
-        self._marks = [known.get(key, (State.CLEAN, None))[1] for key in self._ids]
-        for table in (self._owner, self._left, self._incoming, self._versions, self._values):
+        tensors = [item.parameter for item in self.registry.parameters]
+        known = {key: i for i, key in enumerate(self._ids)}
+        origin = np.array([known.get(id(tensor), -1) for tensor in tensors], np.intp)
+        self._ids, self._tensors = [id(tensor) for tensor in tensors], tensors
+        self._state = np.append(self._state, np.int8(State.CLEAN))[origin]
+        self._marks = self._marks.taken(origin)
+        self._owner = np.zeros(len(tensors), np.int64)
+        self._suspects = NOBODY
+        for table in (self._left, self._incoming, self._samples, self._examined):
             table.clear()
-        self._examined.clear()
+        self._versions, self._values = [], []
 
-    def _parameter(self, i: int) -> Tensor:
-        return self.registry.parameters[i].parameter
+    def _paths(self, indices: Indices) -> tuple[str, ...]:
+        return tuple(self.registry.parameters[i].path for i in indices.tolist())
 
-    def _mark(self, i: int) -> Mark:
-        gradient = self._parameter(i).grad
-        return None if gradient is None else (id(gradient), gradient._version)
+    def _sample(self, indices: Indices) -> list[int]:
+        """A few small ones for each optimizer, spread over the model; of the same indices always the same."""
+        key = indices.tobytes()
+        if key not in self._samples:
+            if len(self._samples) > 2 * SAMPLE:
+                self._samples.clear()
+            self._samples[key] = list(self._chosen(indices))
+        return self._samples[key]
 
-    def _current_marks(self) -> list[Mark]:
-        return [self._mark(i) for i in range(len(self.registry.parameters))]
+    def _chosen(self, indices: Indices) -> Iterable[int]:
+        for owner in dict.fromkeys(self._owner[indices].tolist()):
+            group: Sequence[int] = indices[self._owner[indices] == owner].tolist()
+            small = [i for i in group if self._tensors[i].numel() <= SMALL] or [
+                min(group, key=lambda i: self._tensors[i].numel())
+            ]
+            yield from small[:: max(1, len(small) // SAMPLE)][:SAMPLE]
 
-    def _paths(self, indices: Iterable[int]) -> tuple[str, ...]:
-        return tuple(self.registry.parameters[i].path for i in indices)
-
-    def _sample(self, indices: Collection[int]) -> list[int]:
-        """A few small ones for each optimizer, spread over the model."""
-        groups: dict[int, list[int]] = defaultdict(list)
-        for i in sorted(indices):
-            groups[self._owner.get(i, 0)].append(i)
-        chosen = []
-        for group in groups.values():
-            small = [i for i in group if self._parameter(i).numel() <= SMALL] or group[:1]
-            chosen += small[:: max(1, len(small) // SAMPLE)][:SAMPLE]
-        return chosen
-
-    def _norms(self, indices: Iterable[int]) -> dict[int, Ticket]:
-        return self._measured(indices, self.readback.norm)
-
-    def _measured(self, indices: Iterable[int], measure: Callable[[Tensor], Ticket]) -> dict[int, Ticket]:
-        gradients = {i: self._parameter(i).grad for i in indices}
-        return {
-            i: measure(gradient.detach())
-            for i, gradient in gradients.items()
-            if gradient is not None and statistics.obstacle(gradient) is None
-        }
+    def _measured(self, indices: Iterable[int]) -> dict[int, Ticket]:
+        gradients = {i: gradient for i in indices if (gradient := self._tensors[i].grad) is not None}
+        tickets = self.readback.measure_all(list(gradients.values()))
+        return {i: ticket for i, ticket in zip(gradients, tickets, strict=True) if ticket >= 0}

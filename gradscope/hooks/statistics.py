@@ -1,7 +1,4 @@
-"""Statistics of one tensor, written into preallocated cells on the tensor's own device.
-
-Nothing here waits for a device, draws a random number, or touches a gradient: four reductions with `out=`.
-"""
+"""What can be measured of a tensor, and how its elements lie in memory; the quiet in which we measure."""
 
 from contextlib import AbstractContextManager, ExitStack
 
@@ -13,10 +10,7 @@ HALF = (torch.float16, torch.bfloat16)
 WIDE = (torch.float64, torch.complex128)
 MEASURABLE = (torch.float32, torch.complex64, *HALF, *WIDE)
 
-ROW = 1 << 15
-LARGE = 1 << 20
-
-Cells = tuple[Tensor, Tensor, Tensor, Tensor]
+SAMPLED, RUN, RAREST = 16_384, 16, 64  # as in meters/kernel.c
 
 
 def obstacle(tensor: Tensor) -> str | None:
@@ -39,22 +33,18 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def cell_dtype(tensor: Tensor) -> torch.dtype:
-    """What a tensor's statistics are accumulated in."""
-    return torch.float64 if tensor.dtype in WIDE else torch.float32
-
-
 def flatten(tensor: Tensor) -> Tensor:
     """The elements in one dimension, in memory order; without a copy when the layout is dense."""
     if tensor._is_zerotensor():  # autograd's zero without memory, as the gradient of sgn
-        return torch.zeros(tensor.numel(), dtype=cell_dtype(tensor), device=tensor.device)
+        wide = torch.float64 if tensor.dtype in WIDE else torch.float32
+        return torch.zeros(tensor.numel(), dtype=wide, device=tensor.device)
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.is_contiguous():
         return tensor.view(-1)
     if torch.ops.aten.is_non_overlapping_and_dense(tensor):
         return tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset())
-    return tensor.reshape(-1)
+    return tensor.contiguous().view(-1)
 
 
 def unflatten(flat: Tensor, like: Tensor) -> Tensor:
@@ -64,41 +54,13 @@ def unflatten(flat: Tensor, like: Tensor) -> Tensor:
     return whole
 
 
-def write(tensor: Tensor, cells: Cells) -> None:
-    """Write sum, L2 norm, min and max of a measurable tensor into four cells of `cell_dtype`."""
-    flat = _wide(tensor)
-    total, norm, low, high = cells
-    torch.sum(flat, 0, out=total)
-    _norm(flat, norm)
-    torch.aminmax(flat, out=(low, high))
-
-
-def write_extremes(tensor: Tensor, cells: Cells) -> None:
-    """Write only min and max, exact in every dtype; both are NaN where the tensor holds NaN."""
-    flat = _wide(tensor)
-    torch.aminmax(flat, out=cells[2:])
-
-
-def write_norm(tensor: Tensor, cells: Cells) -> None:
-    """Write only the L2 norm."""
-    _norm(_wide(tensor), cells[1])
-
-
-def _norm(flat: Tensor, out: Tensor) -> None:
-    """The L2 norm. On the CPU torch adds up squares one after the other, so large tensors are taken in rows."""
-    if flat.numel() < LARGE or flat.device.type != "cpu":
-        torch.linalg.vector_norm(flat, out=out)
-        return
-    whole = flat.numel() // ROW * ROW
-    rows = torch.linalg.vector_norm(flat[:whole].view(-1, ROW), dim=1)
-    rest = torch.linalg.vector_norm(flat[whole:]).view(1)
-    torch.linalg.vector_norm(torch.cat([rows, rest]), out=out)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """The elements, flat; half precision widened, because its native sum overflows at 65504."""
-    flat = flatten(tensor)
-    return flat.float() if flat.dtype in HALF else flat
+def sample(flat: Tensor) -> Tensor:
+    """Some of the elements of a flat tensor, evenly spread in runs; all of them up to `SAMPLED`."""
+    stride = len(flat) // SAMPLED
+    if stride < 2:
+        return flat
+    period = RUN * (min(stride, RAREST) | 1)  # odd: an even one would meet the same columns in each row of a matrix
+    return flat[: len(flat) // period * period].view(-1, period)[:, :RUN].reshape(-1)
 
 
 class undisturbed:  # noqa: N801  used like a function, and a generator would cost more than what it wraps

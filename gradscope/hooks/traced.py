@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isnan, nan
 
 from gradscope.hooks.frames import Spot, resolve
-from gradscope.hooks.transfer import Ticket, Transfer
-from gradscope.records import Floats
+from gradscope.hooks.transfer import Arrived, Ticket, Transfer
 from gradscope.traces import Operand, Operation, Range
 
 
@@ -49,13 +47,13 @@ class Traced:
 
     def operations(self) -> tuple[Operation, ...]:
         """What was traced, as data. Waits for what has not arrived."""
-        tables = self.transfer.read()
+        arrived = Arrived([self.transfer])
         made: list[Operation] = []
         for index, call in enumerate(self.calls):
-            values = _range(call.values, tables)
+            values = _range(call.values, arrived)
             if values is None and call.viewed is not None:
                 values = made[call.viewed].values
-            made.append(_operation(index, call, values, _range(call.gradients, tables)))
+            made.append(_operation(index, call, values, _range(call.gradients, arrived)))
         return tuple(made)
 
     def failed(self) -> Operation | None:
@@ -83,10 +81,9 @@ def _operation(index: int, call: Call, values: Range | None, gradient: Range | N
     )
 
 
-def _range(tickets: list[Ticket], tables: list[Floats]) -> Range | None:
+def _range(tickets: list[Ticket], arrived: Arrived) -> Range | None:
     """The extremes over all measurements; NaN in one of them is NaN in all."""
     if not tickets:
         return None
-    rows = [tables[ticket.cells][ticket.row] for ticket in tickets]
-    lows, highs = [float(row[2]) for row in rows], [float(row[3]) for row in rows]
-    return Range(nan, nan) if any(isnan(low) for low in lows) else Range(min(lows), max(highs))
+    rows = arrived.rows(tickets)
+    return Range(float(rows[:, 3].min()), float(rows[:, 4].max()))

@@ -17,6 +17,7 @@ from gradscope.hooks.operations import Trace
 from gradscope.hooks.provenance import Provenance
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.states import Indices
 from gradscope.traces import Operation
 
 Guard = Callable[[Callable[..., None]], Callable[..., None]]
@@ -99,13 +100,14 @@ class Tracer:
         if self._trace is not None and self._trace.at_home() and self._paused_in is None:
             self._trace.start()
 
-    def step_ends(self, optimizer: int, parameters: frozenset[str]) -> None:
+    def step_ends(self, optimizer: int, indices: Indices) -> None:
         """An optimizer, by its id, has stepped these parameters."""
         self._known.add(optimizer)
         step = self._recorder.log.index
         if self._trace is not None:
             self._optimizers.append(optimizer)
         if self._trace is not None or step in self._stepped:
+            parameters = {self._registry.parameters[i].path for i in indices.tolist()}
             self._stepped[step] = self._stepped.get(step, frozenset()) | parameters
 
     def boundary(self) -> None:

@@ -1,156 +1,193 @@
-"""The way of the numbers from the device to the host: cells that are filled now and read later.
+"""The way of the numbers from the tensors' devices to the host: measured now, read later.
 
-A `Readback` hands out cells on each tensor's device. `send()` starts one copy per device to the host and
-gives a `Transfer`, which is read when it has arrived; nobody waits for it while the training runs.
+A `Readback` has a meter for each device. `send()` starts one copy per device to the host and gives a
+`Transfer`, which is read when it has arrived; nobody waits for it while the training runs.
 """
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks import statistics
-from gradscope.records import Floats
+from gradscope.hooks.meters import host
+from gradscope.hooks.meters.choice import best
+from gradscope.hooks.meters.meter import Meter, Pending
+from gradscope.records import UNMEASURED, Floats
 
-CHUNK = 256
+# Where one measurement will be found, in one number: bits for its sending, its meter and its row.
+Ticket: TypeAlias = int
+Saved: TypeAlias = bytes | Tensor | None
 
-
-class Ticket(NamedTuple):
-    """Where one measurement will be found: in which sending, cells and row, and of how many elements it is."""
-
-    sending: int
-    cells: int
-    row: int
-    elements: int
-
-
-@dataclass
-class _Cells:
-    """Rows of four cells on one device in one dtype, in chunks so that views of them stay valid."""
-
-    device: torch.device
-    dtype: torch.dtype
-    chunks: list[Tensor] = field(default_factory=list)
-    views: list[statistics.Cells] = field(default_factory=list)
-    used: int = 0
-
-    def take(self) -> int:
-        if self.used == len(self.views):
-            if self.used == CHUNK * len(self.chunks):
-                with torch.inference_mode(mode=False):  # else nobody could write to it outside of that mode
-                    self.chunks.append(torch.zeros((CHUNK, 4), dtype=self.dtype, device=self.device))
-            total, norm, low, high = self.chunks[-1][self.used % CHUNK].unbind()
-            self.views.append((total, norm, low, high))
-        self.used += 1
-        return self.used - 1
-
-    def copy(self) -> Tensor:
-        """A copy of the used rows on the host, perhaps still on its way."""
-        rows = self.chunks[0] if len(self.chunks) == 1 else torch.cat(self.chunks)
-        used, self.used = rows[: self.used], 0
-        return to_host(used)
+METER_BITS, ROW_BITS = 8, 32
+ROWS = (1 << ROW_BITS) - 1
+UNMEASURABLE = -1
+SENDINGS = 1 << 20  # tickets of older sendings are long gone when numbers come again
 
 
 class Transfer:
     """Measurements on their way to the host: everything between two sendings."""
 
-    def __init__(self, number: int, tables: list[Tensor]) -> None:
-        self.number = number
-        self._tables = tables
-        self._arrived = arrival()
+    def __init__(self, number: int, pending: list[Pending], scales: dict[Ticket, float]) -> None:
+        self._first = number << METER_BITS
+        self._pending = pending
+        self._scales = scales
+        self._tables: dict[int, Floats] | None = None
 
     def ready(self) -> bool:
         """Whether reading would not wait."""
-        return all(event.query() for event in self._arrived)
+        return self._tables is not None or all(pending.ready() for pending in self._pending)
 
-    def read(self) -> list[Floats]:
-        """For each cells, rows of (sum, norm, min, max). Waits when it is not `ready`."""
-        for event in self._arrived:
-            event.synchronize()
-        return [table.double().numpy() for table in self._tables]
+    def tables(self) -> dict[int, Floats]:
+        """Stored statistics (rows, 5) of each meter, by what its tickets begin with. Waits when not `ready`."""
+        if self._tables is None:
+            self._tables = {self._first + i: pending.read() for i, pending in enumerate(self._pending)}
+            self._pending = []
+            for ticket, scale in self._scales.items():
+                self._tables[ticket >> ROW_BITS][ticket & ROWS, :3] *= scale
+        return self._tables
+
+
+class Arrived:
+    """Looks up tickets in what has arrived."""
+
+    def __init__(self, transfers: Iterable[Transfer]) -> None:
+        self._tables = {key: table for transfer in transfers for key, table in transfer.tables().items()}
+
+    def rows(self, tickets: Sequence[Ticket] | NDArray[np.int64]) -> Floats:
+        """Stored statistics of shape (tickets, 5)."""
+        wanted = np.asarray(tickets, np.int64)
+        if not len(wanted):
+            return np.empty((0, len(UNMEASURED)))
+        keys, rows = wanted >> ROW_BITS, wanted & ROWS
+        if (keys == keys[0]).all():
+            return np.asarray(self._tables[int(keys[0])][rows])
+        found = np.empty((len(wanted), len(UNMEASURED)))
+        for key in set(keys.tolist()):
+            found[keys == key] = self._tables[key][rows[keys == key]]
+        return found
+
+    def known(self, tickets: Iterable[Ticket]) -> Floats:
+        """The rows of those tickets that are among what has arrived."""
+        return self.rows([ticket for ticket in tickets if ticket >> ROW_BITS in self._tables])
+
+    def norms(self, tickets: Iterable[Ticket]) -> Floats:
+        """The L2 norms behind the known tickets."""
+        return np.sqrt(self.known(tickets)[:, 2])
 
 
 class Readback:
-    """Hands out cells, and sends what they hold to the host."""
+    """Measures tensors on the devices where they are, and sends what was measured to the host."""
 
     def __init__(self) -> None:
         self._sending = 0
-        self._cells: list[_Cells] = []
+        self._host = host.HostMeter() if host.AVAILABLE else None
+        self._meters: list[Meter] = [] if self._host is None else [self._host]
         self._index: dict[tuple[torch.device, torch.dtype], int] = {}
-
-    def measure(self, tensor: Tensor) -> Ticket:
-        """Start measuring a tensor that has no `statistics.obstacle`."""
-        ticket, cells = self._take(tensor)
-        statistics.write(tensor, cells)
-        return ticket
-
-    def norm(self, tensor: Tensor) -> Ticket:
-        """Start measuring nothing but the norm."""
-        ticket, cells = self._take(tensor)
-        statistics.write_norm(tensor, cells)
-        return ticket
-
-    def extremes(self, tensor: Tensor) -> Ticket:
-        """Start measuring nothing but the smallest and the largest element."""
-        ticket, cells = self._take(tensor)
-        statistics.write_extremes(tensor, cells)
-        return ticket
-
-    def _take(self, tensor: Tensor) -> tuple[Ticket, statistics.Cells]:
-        key = (tensor.device, statistics.cell_dtype(tensor))
-        index = self._index.get(key)
-        if index is None:
-            index = self._index[key] = len(self._cells)
-            self._cells.append(_Cells(*key))
-        cells = self._cells[index]
-        row = cells.take()
-        ticket = Ticket(self._sending, index, row, tensor.numel() * (2 if tensor.is_complex() else 1))
-        return ticket, cells.views[row]
+        self._scales: dict[Ticket, float] = {}
+        self._base = 0
 
     @property
     def used(self) -> int:
         """How many rows wait to be sent."""
-        return sum(cells.used for cells in self._cells)
+        return sum(meter.used for meter in self._meters)
+
+    def plain(self, tensor: Tensor) -> Ticket | None:
+        """Measure a plain contiguous tensor on the CPU without a call of torch's; None for any other tensor."""
+        row = None if self._host is None else self._host.plain(tensor)
+        return None if row is None else self._base | row
+
+    def measure(self, tensor: Tensor) -> Ticket:
+        """Start measuring a tensor that has no `statistics.obstacle`."""
+        flat = statistics.flatten(tensor)
+        index = self._meter_of(flat)
+        return self._ticket(index, self._meters[index].measure(flat))
+
+    def measure_all(self, tensors: list[Tensor]) -> Sequence[Ticket]:
+        """Start measuring many tensors, at once where that is cheaper; -1 where a tensor cannot be measured."""
+        tickets, left = self._all_plain(tensors)
+        return self._others(tensors, list(tickets), left) if left else tickets
+
+    def _others(self, tensors: list[Tensor], tickets: list[Ticket], left: Sequence[int]) -> list[Ticket]:
+        flats = {i: statistics.flatten(tensors[i]) for i in left if statistics.obstacle(tensors[i]) is None}
+        groups: dict[int, list[int]] = {}
+        for i, flat in flats.items():
+            groups.setdefault(self._meter_of(flat), []).append(i)
+        for index, group in groups.items():
+            for i, row in zip(group, self._meters[index].measure_all([flats[i] for i in group]), strict=True):
+                tickets[i] = self._ticket(index, row)
+        for i in left:
+            if i not in flats:
+                tickets[i] = UNMEASURABLE
+        return tickets
+
+    def save(self, tensors: list[Tensor]) -> list[Saved]:
+        """Samples of tensors, to compare with later; None where a tensor cannot be measured."""
+        saved: list[Saved] = [None] * len(tensors) if self._host is None else [*host.save(tensors)]
+        for i, tensor in enumerate(tensors):
+            if saved[i] is None and statistics.obstacle(tensor) is None:
+                saved[i] = statistics.sample(statistics.flatten(tensor.detach())).clone()
+        return saved
+
+    def moved(self, tensors: Sequence[Tensor], saved: Sequence[Saved]) -> Sequence[Ticket]:
+        """Measure how far tensors have moved from what was saved of them; -1 where they cannot be compared."""
+        pairs = [(tensor, before) for tensor, before in zip(tensors, saved, strict=True) if isinstance(before, bytes)]
+        tickets: Sequence[Ticket] = ()
+        if self._host is not None:
+            first, left = self._host.moved(pairs)
+            tickets = range(self._base | first, (self._base | first) + len(pairs))
+            if left:
+                tickets = [UNMEASURABLE if i in left else ticket for i, ticket in enumerate(tickets)]
+        if len(pairs) == len(tensors):
+            return tickets
+        compared = iter(tickets)
+        return [
+            next(compared) if isinstance(before, bytes) else self._difference(tensor, before)
+            for tensor, before in zip(tensors, saved, strict=True)
+        ]
 
     def send(self) -> Transfer:
-        """Start copying everything measured so far; the cells are free again."""
-        self._sending += 1
-        return Transfer(self._sending - 1, [cells.copy() for cells in self._cells])
+        """Start copying everything measured so far; the rows are free again."""
+        transfer = Transfer(self._sending, [meter.send() for meter in self._meters], self._scales)
+        self._sending = (self._sending + 1) % SENDINGS
+        self._base = self._sending << METER_BITS + ROW_BITS
+        self._scales = {}
+        return transfer
 
+    def _all_plain(self, tensors: list[Tensor]) -> tuple[Sequence[Ticket], Sequence[int]]:
+        """Tickets for all, and the indices of those that need the long way."""
+        if self._host is None:
+            return [UNMEASURABLE] * len(tensors), range(len(tensors))
+        first, left = self._host.all_plain(tensors)
+        start = self._base | first
+        return range(start, start + len(tensors)), left
 
-def to_host(tensor: Tensor) -> Tensor:
-    """A detached copy of a tensor on the host; from CUDA it arrives later, see `arrival`."""
-    if tensor._is_zerotensor():
-        return torch.zeros(tensor.shape, dtype=tensor.dtype)
-    if tensor.device.type != "cuda":
-        return tensor.detach().to("cpu", copy=True)
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor.detach(), non_blocking=True)
+    def _difference(self, tensor: Tensor, before: Tensor | None) -> Ticket:
+        if before is None or statistics.obstacle(tensor) is not None:
+            return UNMEASURABLE
+        flat = statistics.flatten(tensor.detach())
+        after = statistics.sample(flat)
+        if after.shape != before.shape or after.device != before.device:
+            return UNMEASURABLE
+        ticket = self.measure(after - before)
+        if len(after) < len(flat):
+            self._scales[ticket] = len(flat) / len(after)
+        return ticket
 
+    def _ticket(self, index: int, row: int) -> Ticket:
+        return self._base | index << ROW_BITS | row
 
-def arrival() -> list[torch.cuda.Event]:
-    """Events that say when the copies started so far have arrived; none where copies are immediate."""
-    if not torch.cuda.is_initialized():
-        return []
-    events = []
-    for device in range(torch.cuda.device_count()):
-        with torch.cuda.device(device):
-            event = torch.cuda.Event()
-            event.record()
-            events.append(event)
-    return events
+    def _meter_of(self, flat: Tensor) -> int:
+        key = (flat.device, flat.dtype)
+        index = self._index.get(key)
+        if index is None:
+            index = self._index[key] = self._add(best(flat, self._meters))
+        return index
 
-
-def stored(measured: Floats, counts: Floats) -> Floats:
-    """Stored statistics (rows, 5) from rows of (sum, norm, min, max) and their element counts.
-
-    The device squares in single precision, which ends at about 1e-19 and 1e19. Beyond, the largest magnitude
-    stands for all elements: an upper bound, instead of a zero or an infinity that nobody computed.
-    """
-    norm, largest = measured[:, 1], np.abs(measured[:, 2:]).max(axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lost = ((norm == 0) | np.isinf(norm)) & np.isfinite(largest) & (largest > 0)
-        squares = np.where(lost, counts * largest**2, norm**2)
-    return np.column_stack([counts, measured[:, 0], squares, measured[:, 2:]])
+    def _add(self, meter: Meter) -> int:
+        if not any(meter is known for known in self._meters):
+            self._meters.append(meter)
+        return next(i for i, known in enumerate(self._meters) if known is meter)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import gradscope
-from gradscope.hooks.parameters import SAMPLED
+from gradscope.hooks.statistics import SAMPLED
 from gradscope.records import Kind, Recording, Statistic
 
 

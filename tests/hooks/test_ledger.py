@@ -362,7 +362,7 @@ def test_a_fault_of_ours_in_the_backward_of_a_traced_step_is_a_note(monkeypatch:
     model = Chain(torch.tanh)
     with gradscope.watch(model, analyzers=[]) as scope:
         loss = model(torch.randn(3, 4)).mean()
-        monkeypatch.setattr("gradscope.hooks.transfer.Readback.extremes", broken)
+        monkeypatch.setattr("gradscope.hooks.transfer.Readback.measure", broken)
         loss.backward()
     assert scope.recording.lost == ("the trace failed: ZeroDivisionError('ours')",)
     assert scope.recording.operations == ()

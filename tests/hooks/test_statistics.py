@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradscope.hooks import statistics
-from gradscope.hooks.transfer import Readback, stored
+from gradscope.hooks.transfer import Arrived, Readback
 from gradscope.records import Floats, Statistic, derive
 
 LAYOUTS = {
@@ -22,8 +22,7 @@ LAYOUTS = {
 def measured(tensor: Tensor) -> Floats:
     readback = Readback()
     ticket = readback.measure(tensor)
-    rows = readback.send().read()[ticket.cells]
-    return stored(rows[[ticket.row]], np.array([float(ticket.elements)]))
+    return Arrived([readback.send()]).rows([ticket])
 
 
 def value(tensor: Tensor, statistic: Statistic) -> float:
@@ -87,6 +86,6 @@ def test_many_measurements_keep_their_rows() -> None:
     tickets = [
         readback.measure(torch.full((3,), float(i), dtype=(torch.float32, torch.float64)[i % 2])) for i in range(999)
     ]
-    tables = readback.send().read()
-    assert [tables[ticket.cells][ticket.row, 3] for ticket in tickets] == list(range(999))
+    rows = Arrived([readback.send()]).rows(tickets)
+    assert rows[:, 3].tolist() == list(range(999))
     assert readback.used == 0

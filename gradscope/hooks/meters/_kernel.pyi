@@ -1,0 +1,23 @@
+"""The compiled kernel, kernel.c: absent where no C compiler was at hand when gradscope was installed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+def bind(
+    tensor: type[Tensor],
+    parameter: type[Tensor],
+    function_modes: Callable[[], int],
+    float32: torch.dtype,
+    float64: torch.dtype,
+    float16: torch.dtype,
+    bfloat16: torch.dtype,
+    /,
+) -> None: ...
+def reduce(data: int, count: int, dtype: int, row: int, /) -> None: ...
+def measure(tensor: Tensor, row: int, /) -> bool: ...
+def measure_all(tensors: list[Tensor], rows: int, /) -> list[int]: ...
+def save(tensors: list[Tensor], /) -> list[bytes | None]: ...
+def compare(pairs: list[tuple[Tensor, bytes]], rows: int, /) -> list[int]: ...
+def marks(parameters: list[Tensor], /) -> bytes: ...

@@ -1,0 +1,50 @@
+"""The contract of a meter, and rows that are on the host already."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from gradscope.records import Floats
+
+
+class Pending(Protocol):
+    """Rows on their way to the host."""
+
+    def ready(self) -> bool:
+        """Whether reading would not wait."""
+
+    def read(self) -> Floats:
+        """Stored statistics of shape (rows, 5). Waits when they are not `ready`."""
+
+
+class Meter(Protocol):
+    """Reduces the tensors of one device. Rows are counted from the last sending on."""
+
+    @property
+    def used(self) -> int:
+        """How many rows wait to be sent."""
+
+    def measure(self, flat: Tensor) -> int:
+        """Start measuring the elements of a flat, real tensor that holds at least one. Returns its row."""
+
+    def measure_all(self, flats: Sequence[Tensor]) -> list[int]:
+        """The same for many tensors at once."""
+
+    def send(self) -> Pending:
+        """Start copying all rows to the host; their memory is free again."""
+
+
+class Arrived:
+    """Rows that are on the host."""
+
+    def __init__(self, rows: Floats) -> None:
+        self._rows = rows
+
+    def ready(self) -> bool:
+        """They are."""
+        return True
+
+    def read(self) -> Floats:
+        """The rows, of shape (rows, 5)."""
+        return self._rows
