@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from gradscope.hooks import failures
+from gradscope.hooks import broadcast, failures
 from gradscope.hooks.broadcast import subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
 from gradscope.hooks.loop import Loop, Phase
@@ -18,12 +18,15 @@ from gradscope.hooks.modules import Modules
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.rest import Rest
 from gradscope.hooks.states import Indices
 from gradscope.hooks.statistics import out_of_sight
 from gradscope.hooks.tracer import Tracer
 from gradscope.records import ROOT, Step
 
 # What torch.compile says about any global hook; ours steps aside while torch compiles.
+NOBODY: frozenset[int] = frozenset()
+
 GLOBAL_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
 
 
@@ -57,6 +60,8 @@ class Attachment:
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
+        self._rest = Rest(self._loop.states, self.recorder, self._loop.finish_step)
+        self._rest_step = self._guarded(self._step_at_rest)
         self._tracer = Tracer(self._registry, self.recorder, self._loop, self._guarded)
 
     def attach(self) -> None:
@@ -68,6 +73,7 @@ class Attachment:
 
     def detach(self, error: BaseException | None = None) -> None:
         """Stop listening, close the open step and read what is still on its way."""
+        self._guarded(self._wake)()
         unsubscribe(self)
         if self._silence in warnings.filters:
             cast(list[Any], warnings.filters).remove(self._silence)
@@ -77,11 +83,13 @@ class Attachment:
     def trace_next(self) -> None:
         """Trace the operations of the next whole step."""
         self._tracer.trace_next()
+        self._wake()
         self.wanted = None
 
     def request_trace(self) -> None:
         """Trace the next whole step, unless that has been done often enough."""
         self._tracer.request()
+        self._wake()
         self.wanted = None
 
     def _end(self, error: BaseException | None) -> None:
@@ -122,6 +130,8 @@ class Attachment:
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step, of the watched model or of any other."""
+        if self._rest.holds(optimizer):
+            return
         self._guarded(self._step_begins)(optimizer)
         if self._on_open is not None:
             self._guarded(self._look_before)(optimizer, self._on_open)
@@ -132,12 +142,36 @@ class Attachment:
                 raise
 
     def _step_begins(self, optimizer: Optimizer) -> None:
+        if self._rest.on and len(self._parameters.owned(optimizer)):
+            self._wake()
         self._loop.step_begins(optimizer)
         self._tracer.step_begins()
 
     def _step_ends(self, optimizer: Optimizer) -> None:
         self._loop.step_ends(optimizer)
         self._tracer.step_over()
+        self._try_to_rest(optimizer)
+
+    def _try_to_rest(self, optimizer: Optimizer) -> None:
+        if self._tracer.active or self._on_open is not None or not self._loop.is_simple(optimizer):
+            return
+        self._rest.begin(optimizer, self._parameters.owned(optimizer))
+        if self._rest.on:
+            self.wanted = NOBODY
+            broadcast.follow_wishes()
+
+    def _step_at_rest(self, optimizer: Optimizer) -> None:
+        """The step of a regular loop was regular again, or the rest is over."""
+        generation = self._registry.generation
+        owned = self._parameters.owned(optimizer)
+        if not self._rest.step() or not len(owned) or generation != self._registry.generation:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._rest.on:
+            self._rest.end()
+            self.wanted = None
+            broadcast.follow_wishes()
 
     def _look_before(self, optimizer: Optimizer, on_open: Callable[[], None]) -> None:
         if self._loop.has_non_finite(optimizer):
@@ -147,7 +181,10 @@ class Attachment:
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
-        self._guarded(self._step_ends)(optimizer)
+        if self._rest.holds(optimizer):
+            self._rest_step(optimizer)
+        else:
+            self._guarded(self._step_ends)(optimizer)
         self._deliver()
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
@@ -183,6 +220,7 @@ class Attachment:
 
     def phase_begins(self, phase: Phase) -> None:
         """The loop does something else from now on: in the forward of a step that is not observed, little matters."""
+        self._wake()
         quiet = phase is Phase.FORWARD and not self.recorder.observing and not self._tracer.active
         self.wanted = self._modules.outermost() if quiet else None
 

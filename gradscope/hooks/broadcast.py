@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from gradscope.hooks.modes import compiles
+
 
 class Listener(Protocol):
     """Who wants to hear of every module's forward and every optimizer's step in the process.
@@ -35,6 +37,7 @@ class Listener(Protocol):
 _lock = Lock()
 _listeners: tuple[Listener, ...] = ()
 _handles: list[Any] = []
+_forward: list[Any] = []
 
 
 def subscribe(listener: Listener) -> None:
@@ -43,9 +46,9 @@ def subscribe(listener: Listener) -> None:
     with _lock:
         _listeners = (*_listeners, listener)
         if not _handles:
-            _handles.append(register_module_forward_hook(_after_forward))
             _handles.append(register_optimizer_step_pre_hook(_before_step))
             _handles.append(register_optimizer_step_post_hook(_after_step))
+    follow_wishes()
 
 
 def unsubscribe(listener: Listener) -> None:
@@ -55,6 +58,20 @@ def unsubscribe(listener: Listener) -> None:
         _listeners = tuple(other for other in _listeners if other is not listener)
         while _handles and not _listeners:
             _handles.pop().remove()
+    follow_wishes()
+
+
+def follow_wishes() -> None:
+    """Have the forward hook on while anybody wants to hear of a module, and off when nobody does.
+
+    Once something was compiled in the process it stays on: compiled code is made anew whenever it comes or goes.
+    """
+    with _lock:
+        wanted = any(listener.wanted is None or listener.wanted for listener in _listeners)
+        if wanted and not _forward:
+            _forward.append(register_module_forward_hook(_after_forward))
+        elif _forward and not wanted and not (_listeners and compiles()):
+            _forward.pop().remove()
 
 
 def _after_forward(module: nn.Module, _args: Any, output: Any) -> None:

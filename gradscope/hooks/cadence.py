@@ -1,13 +1,21 @@
-"""Which steps are observed: the first ones, then as often as the budget allows, densely after a finding."""
+"""Which steps are observed: the first ones, then as often as the budget allows, densely after a finding.
 
+The budget is an account. Each step pays in its share of time; each observed step takes out what it has cost. A step
+is observed when the account covers its price. So what the beginning has cost is paid back later, a dear model is
+observed rarely, and whatever becomes slower or faster shows in the next steps.
+"""
+
+from collections import deque
 from dataclasses import dataclass
-from math import ceil
-from statistics import median
+from math import sqrt
+from statistics import fmean, median, pstdev
 
 FIRST = 20
 DENSE = 5
 RAREST = 1000
-WINDOW = 9
+LONGEST_DEBT = 500
+WINDOW = 15
+ENOUGH = 5
 
 
 @dataclass
@@ -22,30 +30,47 @@ class Cadence:
     budget: float = 0.02
 
     def __post_init__(self) -> None:
-        self._costs: list[float] = []
-        self._times: list[float] = []
-        self._next = 0
+        self._observed: deque[float] = deque(maxlen=WINDOW)
+        self._others: deque[float] = deque(maxlen=WINDOW)
+        self._spent: deque[float] = deque(maxlen=WINDOW)
+        self._last = 0
+        self._account = 0.0
+        self._price = 0.0
         self._dense_until = FIRST
 
     def observe(self, step: int) -> bool:
         """Whether this step is observed."""
         if self.every is not None:
             return step % self.every == 0
-        return step < self._dense_until or step >= self._next
+        return step < self._dense_until or step >= self._last + RAREST or self._account >= self._price
 
     def watch_closely(self, step: int) -> None:
         """Observe the next steps densely."""
         self._dense_until = max(self._dense_until, step + DENSE)
 
-    def account(self, step: int, seconds: float, spent: float, observed: bool) -> None:
-        """Learn from a finished step: how long it took in all, and how much of that was ours."""
-        self._times = [*self._times[1 - WINDOW :], max(seconds - spent, 1e-9)]
-        if observed:
-            self._costs = [*self._costs[1 - WINDOW :], spent]
-            self._next = step + self.interval
+    def account(self, step: int, seconds: float, spent: float, observed: bool) -> float:
+        """Learn from a finished step: how long it took in all, and how much of that was ours, as far as we know.
 
-    @property
-    def interval(self) -> int:
-        """How many steps from one observed step to the next keep the cost within the budget."""
-        share = median(self._costs) / median(self._times)
-        return min(RAREST, max(1, ceil(share / self.budget))) if self.budget > 0 else RAREST
+        Returns its cost in seconds. Of an observed step it is no less than what steps that are not observed take less.
+        """
+        cost = spent
+        if observed:
+            self._last = step
+            self._observed.append(seconds)
+            self._spent.append(spent)
+            self._price = max(median(self._spent), self._difference())
+            cost = max(spent, self._price)
+        else:
+            self._others.append(seconds)
+        bare = max(seconds - cost, 0.0)
+        debt = LONGEST_DEBT * self.budget * bare
+        self._account = min(max(self._account + self.budget * bare - cost, -debt), self._price)
+        return cost
+
+    def _difference(self) -> float:
+        """By how much observed steps have lately been slower than others, less the noise of that; 0 if not known."""
+        if min(len(self._observed), len(self._others)) < ENOUGH:
+            return 0.0
+        slower = median(self._observed) - median(self._others)
+        noise = sqrt(sum(pstdev(times, fmean(times)) ** 2 / len(times) for times in (self._observed, self._others)))
+        return max(0.0, slower - 2 * noise)

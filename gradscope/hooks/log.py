@@ -7,19 +7,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.hooks.states import Usage
+from gradscope.hooks.states import NOTHING, Usage
 from gradscope.hooks.transfer import Arrived, Ticket, Transfer
-from gradscope.records import UNMEASURED, Call, EventKind, Floats, LoopEvent, Step, StepEnd
+from gradscope.records import UNMEASURED, EventKind, Floats, LoopEvent, Step, StepEnd
 
 MOST_EVENTS = 64
 
 FORWARD = -1
+NO_NUMBERS = np.empty(0, np.int64)
 
 
 class Entries:
     """Measurements in columns: of which site, under which ticket, in which backward (`FORWARD`: in none)."""
 
-    __slots__ = ("sites", "tasks", "tickets")
+    NAMES = ("sites", "tickets", "tasks")
+    __slots__ = NAMES
 
     def __init__(self) -> None:
         self.sites, self.tickets, self.tasks = array("q"), array("q"), array("q")
@@ -42,7 +44,7 @@ class Entries:
     def cut(self, start: int) -> "Entries":
         """Take away those from `start` on."""
         later = Entries()
-        for name in self.__slots__:
+        for name in self.NAMES:
             column = getattr(self, name)
             setattr(later, name, column[start:])
             del column[start:]
@@ -61,7 +63,7 @@ class StepLog:
     observed: bool
     entries: Entries = field(default_factory=Entries)
     latest: Entries = field(default_factory=Entries)
-    calls: dict[int, Call] = field(default_factory=dict)
+    calls: dict[int, int] = field(default_factory=dict)
     events: list[tuple[LoopEvent, Usage]] = field(default_factory=list)
     tasks: set[int] = field(default_factory=set)
     transfers: list[Transfer] = field(default_factory=list)
@@ -72,11 +74,12 @@ class StepLog:
     def add_event(self, event: LoopEvent, usage: Usage | None = None) -> None:
         """Note a loop event and the measurements that belong to it."""
         if len(self.events) < MOST_EVENTS or event.kind is EventKind.STEP:
-            self.events.append((event, usage or Usage()))
+            self.events.append((event, usage or NOTHING))
 
-    def add_call(self, row: int, flags: Call) -> None:
-        """Note how a module ran."""
-        self.calls[row] = self.calls.get(row, Call.NONE) | flags
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing was measured in it."""
+        return not (self.observed or self.transfers or self.backwards)
 
     def split(self) -> "StepLog":
         """Cut off the forward after the last backward, as the beginning of the next step."""
@@ -103,7 +106,8 @@ class StepLog:
         return bool(steps) and all(_skipped(usage, arrived) for usage in steps)
 
     def _stored(self, arrived: Arrived, sites: int) -> Floats:
-        rows = np.tile(UNMEASURED, (sites, 1))
+        rows = np.empty((sites, len(UNMEASURED)))
+        rows[:] = UNMEASURED
         chosen, tickets, tasks = _columns(self.entries)
         if self.tasks:  # then what autograd.grad asked for, to whom no `.grad` is due, is left out
             counted = tasks == FORWARD
@@ -122,13 +126,15 @@ class StepLog:
 
 
 def _columns(entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    sites, tickets, tasks = (np.array(column, np.int64) for column in (entries.sites, entries.tickets, entries.tasks))
+    if not len(entries):
+        return NO_NUMBERS, NO_NUMBERS, NO_NUMBERS
+    sites, tickets, tasks = (np.frombuffer(getattr(entries, name), np.int64).copy() for name in Entries.NAMES)
     return sites, tickets, tasks
 
 
 def _merge(rows: Floats, sites: NDArray[np.int64], values: Floats) -> None:
     """Merge measurements into the rows of their sites, of which most have one."""
-    if len(sites) == len(np.unique(sites)):
+    if len(sites) and np.bincount(sites).max() == 1:
         rows[sites] = values
         return
     with np.errstate(invalid="ignore", over="ignore"):
@@ -138,7 +144,7 @@ def _merge(rows: Floats, sites: NDArray[np.int64], values: Floats) -> None:
 
 
 def _event(event: LoopEvent, usage: Usage, arrived: Arrived) -> LoopEvent:
-    if event.kind is not EventKind.STEP:
+    if event.kind is not EventKind.STEP or usage is NOTHING:
         return event
     checked = arrived.known(() if _skipped(usage, arrived) else usage.checked)
     return replace(
@@ -150,7 +156,7 @@ def _event(event: LoopEvent, usage: Usage, arrived: Arrived) -> LoopEvent:
 
 
 def _skipped(usage: Usage, arrived: Arrived) -> bool:
-    return bool(np.any(arrived.norms(usage.skipped) != 0))
+    return bool(usage.skipped) and bool(np.any(arrived.norms(usage.skipped) != 0))
 
 
 def _vanished(usage: Usage, arrived: Arrived) -> bool:

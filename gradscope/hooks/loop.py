@@ -18,12 +18,11 @@ from gradscope.hooks.frames import user_location
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
-from gradscope.hooks.states import GradientStates, Indices, Usage
+from gradscope.hooks.states import NOTHING, GradientStates, Indices, Usage
 from gradscope.hooks.statistics import undisturbed
 from gradscope.records import EventKind, LoopEvent, StepEnd
 
 MANUAL = 0
-NOTHING = Usage()
 
 current_task = torch._C._current_graph_task_id
 
@@ -65,7 +64,9 @@ class Loop:
         self._recorder = recorder
         self._parameters = parameters
         self._listener = listener
-        self._states = GradientStates(registry, recorder.readback)
+        self.states = GradientStates(registry, recorder.readback)
+        self._optimizers: set[int] = set()
+        self._skips = False
         self._depth = 0
         self._pending = NOTHING
         self._optimizers_seen = False
@@ -105,7 +106,7 @@ class Loop:
         self._enter(Phase.BACKWARD)
         self._registry.refresh_if_changed()
         with undisturbed():
-            dropped = self._states.backward_begins()
+            dropped = self.states.backward_begins()
             if dropped and not self._depth and self._recorder.log.backwards:
                 self._finish(StepEnd.CLEARED, split=True)
             if self._recorder.observing:
@@ -119,11 +120,11 @@ class Loop:
         self._enter(Phase.STEPPED if self._stepped_inside else Phase.AFTER)
         log = self._recorder.log
         with undisturbed():
-            if self._states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
+            if self.states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
                 log.tasks.add(task)
             self._stepped_inside = False
             if log.observed and not self._optimizers_seen:
-                self._parameters.gradients(self._states.touched())
+                self._parameters.gradients(self.states.touched())
             log.backwards += 1
             self._recorder.flush()
 
@@ -137,7 +138,7 @@ class Loop:
         with undisturbed():
             if not self._backward_seen:
                 self._make_up_for_backward(optimizer)
-            self._pending = self._states.before_step(owned) if self.phase is Phase.AFTER else NOTHING
+            self._pending = self.states.before_step(owned) if self.phase is Phase.AFTER else NOTHING
 
     def has_non_finite(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether a step that is about to run would write NaN or Inf into the weights, as far as was measured.
@@ -149,7 +150,7 @@ class Loop:
         if not len(owned) or self.phase is not Phase.AFTER or (overflow is not None and bool(overflow)):
             return False
         with undisturbed():
-            sampled = self._states.non_finite(owned)
+            sampled = self.states.non_finite(owned)
         if sampled and not self._recorder.observing:
             self._recorder.log.add_event(LoopEvent(EventKind.CHECKED, user_location(), non_finite=True))
         return sampled or self._recorder.open_is_notable()
@@ -166,16 +167,26 @@ class Loop:
         if not len(owned):
             return
         self._optimizers_seen = True
+        self._optimizers.add(id(optimizer))
         self._stepped.add(id(optimizer))
         self._depth = max(0, self._depth - 1)
         if self._task is not None:  # an optimizer of a few parameters, stepped as soon as they have their gradients
-            self._states.receive(owned)
+            self.states.receive(owned)
         self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer))
         if self._task is not None:
             self._stepped_inside = True
         elif not self._depth:
             self._enter(Phase.STEPPED)
             self._listener.boundary()
+
+    def is_simple(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether a step of the only optimizer has ended, which no loss scaler can make move nothing."""
+        alone = self._optimizers == {id(optimizer)} and not self._skips
+        return alone and self.phase is Phase.STEPPED and self._task is None and _overflow(optimizer) is None
+
+    def finish_step(self) -> None:
+        """Close the step that an optimizer has ended."""
+        self._finish(StepEnd.OPTIMIZER)
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""
@@ -201,21 +212,21 @@ class Loop:
             self._finish(StepEnd.OPTIMIZER)
         if self._recorder.observing:
             self._parameters.before()
-        self._states.unseen_backward()
+        self.states.unseen_backward()
 
     def _close_without_optimizer(self) -> None:
         if self._updated_by_hand():
             self._step_by_hand()
-        elif self._states.thrown_away():
+        elif self.states.thrown_away():
             self._finish(StepEnd.CLEARED)
 
     def _updated_by_hand(self) -> bool:
-        return not self._optimizers_seen and self._states.manually_updated()
+        return not self._optimizers_seen and self.states.manually_updated()
 
     def _step_by_hand(self) -> None:
         self._pending = NOTHING
         # With gradients from autograd.grad, `.grad` stays None and nothing tells which parameters were moved.
-        touched = self._states.touched()
+        touched = self.states.touched()
         self._step(touched if len(touched) else np.arange(len(self._registry.parameters)), "", MANUAL)
         self._finish(StepEnd.MANUAL)
 
@@ -226,16 +237,17 @@ class Loop:
                     self._parameters.gradients(owned)
                 self._parameters.after(owned)
             check = not self._recorder.observing  # else all gradients are measured
-            after = self._states.after_step(owned, owner, overflow, check=check)
+            after = self.states.after_step(owned, owner, overflow, check=check)
         event = LoopEvent(EventKind.STEP, user_location(), name, len(owned))
         self._recorder.log.add_event(event, _joined(self._pending, after))
         self._pending = NOTHING
         self._listener.stepped(owner, owned)
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
+        self._skips |= end is StepEnd.CLEARED
         self._parameters.forget()
         self._stepped.clear()
-        self._states.step_closed()
+        self.states.step_closed()
         self._recorder.finish_step(end, **options)
         self._listener.step_finished()
 

@@ -1,5 +1,6 @@
 """Torch's stack of function modes, and whether torch transforms the model rather than run it."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,12 @@ def transforming() -> bool:
             and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
         )
     )
+
+
+def compiles() -> bool:
+    """Whether anything was compiled in this process; a function mode would have it compiled again."""
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    return any(callable(backend) for backend in getattr(dynamo, "cached_backends", {}).values())
 
 
 def _popped(until: Callable[[Any], bool]) -> list[Any]:

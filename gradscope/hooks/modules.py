@@ -24,6 +24,10 @@ from gradscope.hooks.transfer import Ticket
 from gradscope.records import Call, Kind
 
 Gradients = tuple[Tensor | None, ...]
+Sites = dict[tuple[int, str], int]
+
+# As plain numbers: combining flags takes microseconds.
+GRAD, NO_GRAD, OUTPUT_REQUIRES_GRAD = int(Call.GRAD), int(Call.NO_GRAD), int(Call.OUTPUT_REQUIRES_GRAD)
 
 
 class Modules:
@@ -42,7 +46,8 @@ class Modules:
         self._loop = loop
         self._parameters = parameters
         self._graph = SourceMap(registry.executed, recorder.sources)
-        self._sites: dict[tuple[Kind, int, str], int] = {}
+        self._outputs: Sites = {}
+        self._gradients: Sites = {}
         self._with_sites: set[int] = set()
         self._called: set[int] = set()
         self._learned: set[int] = set()
@@ -50,7 +55,7 @@ class Modules:
         self._last: _Measured | None = None
         self._measured: set[int] = set()
         self._leaves: dict[tuple[Any, int], RemovableHandle] = {}
-        self._last_row = -1
+        self._arrived: list[int] = []
         self._gradient_arrives = guarded(self._gradient)
         self._backward_passes = guarded(self._sentinel)
         self._backward_ended = guarded(loop.backward_ends)
@@ -70,8 +75,14 @@ class Modules:
         return self._registry.identities(self._outermost)
 
     def last_module(self) -> str:
-        """The module whose output's gradient arrived last."""
-        return self._registry.executed[self._last_row].path if self._last_row >= 0 else ""
+        """The module whose output's gradient arrived last.
+
+        A container that returns its last child's output gets the same gradient right after it.
+        """
+        last = ""
+        for path in (self._registry.executed[row].path for row in self._arrived):
+            last = last if path in _containers(last) else path
+        return last
 
     def forget(self) -> None:
         """A step is over: let go of everything that belongs to its graph."""
@@ -95,37 +106,40 @@ class Modules:
         self._called.clear()
 
     def _observe(self, row: int, output: Any, grad: bool) -> None:
-        flags = Call.GRAD if grad else Call.NO_GRAD
+        flags = GRAD if grad else NO_GRAD
         self._called.add(row)
         if grad:
             for name, tensor in (("", output),) if type(output) is Tensor else tensors(output):
                 if tensor.requires_grad:
-                    flags |= Call.OUTPUT_REQUIRES_GRAD
+                    flags |= OUTPUT_REQUIRES_GRAD
                 self._capture(row, name, tensor)
             if row not in self._with_sites:
                 self._with_sites.add(row)
                 self._parameters.add_sites(row)
-        self._recorder.log.add_call(row, flags)
+        calls = self._recorder.log.calls
+        calls[row] = calls.get(row, 0) | flags
 
     def _capture(self, row: int, name: str, tensor: Tensor) -> None:
-        site = self._site(Kind.ACTIVATION, row, name, tensor)
+        site = self._outputs.get((row, name))
+        if site is None:
+            site = self._new_site(self._outputs, Kind.ACTIVATION, row, name, tensor)
         last = self._last if self._last is not None and self._last.still(tensor) else None
         if site is None or (last is not None and last.site == site):  # compiled code that fell back to eager
             return
         if current_task() == -1 or site not in self._measured:  # a checkpoint's second pass is no second call
             last = self._measure(site, tensor, last)
         if tensor.requires_grad:
-            gradient = self._site(Kind.ACTIVATION_GRADIENT, row, name, tensor)
+            gradient = self._gradients.get((row, name))
+            if gradient is None:
+                gradient = self._new_site(self._gradients, Kind.ACTIVATION_GRADIENT, row, name, tensor)
             if gradient is not None:
                 self._await_gradient(row, gradient, tensor, [] if last is None else last.gradients)
 
-    def _site(self, kind: Kind, row: int, name: str, tensor: Tensor) -> int | None:
-        site = self._sites.get((kind, row, name))
-        if site is None:
-            info = self._registry.executed[row]
-            site = self._recorder.site(kind, info.path, info.type, name, tensor)
-            if site is not None:
-                self._sites[kind, row, name] = site
+    def _new_site(self, known: Sites, kind: Kind, row: int, name: str, tensor: Tensor) -> int | None:
+        info = self._registry.executed[row]
+        site = self._recorder.site(kind, info.path, info.type, name, tensor)
+        if site is not None:
+            known[row, name] = site
         return site
 
     def _measure(self, site: int, tensor: Tensor, last: "_Measured | None") -> "_Measured | None":
@@ -141,24 +155,31 @@ class Modules:
 
     def _await_gradient(self, row: int, site: int, tensor: Tensor, sites: list[int]) -> None:
         """Have the gradient measured for a site, with those that wait for the same tensor's already."""
-        node = _node(tensor)
+        grad_fn = tensor.grad_fn
+        node = grad_fn or _node(tensor)
         self._graph.add(row, node)
         sites.append(site)
         if len(sites) > 1:
             return
-        base = tensor._base if tensor._is_view() else None
-        view = base is not None and base.grad_fn is not None and base.numel() == tensor.numel()
-        fired: set[int] | None = set() if view else None
+        fired = self._await_base(row, sites, tensor) if tensor._is_view() else None
         hook = partial(self._gradient_arrives, row, sites, tensor.output_nr, fired, None)
-        if tensor.grad_fn is not None:
+        if grad_fn is not None:
             node.register_prehook(hook)
         elif (node, site) not in self._leaves:  # a leaf's node may outlive the step, and serve several forwards
             self._leaves[node, site] = node.register_prehook(hook)
-        if view and base is not None and base.grad_fn is not None:
-            unmodified = _Unmodified(tensor)
-            base.grad_fn.register_prehook(
-                partial(self._gradient_arrives, row, sites, base.output_nr, fired, unmodified)
-            )
+
+    def _await_base(self, row: int, sites: list[int], view: Tensor) -> set[int] | None:
+        """A view that is modified in place gets a new node, and its own hook never fires; its base's does.
+
+        Returns what both hooks note when they fire; None when the base cannot stand in.
+        """
+        base = view._base
+        if base is None or base.grad_fn is None or base.numel() != view.numel():
+            return None
+        fired: set[int] = set()
+        hook = partial(self._gradient_arrives, row, sites, base.output_nr, fired, _Unmodified(view))
+        base.grad_fn.register_prehook(hook)
+        return fired
 
     def _gradient(
         self,
@@ -169,31 +190,22 @@ class Modules:
         view: "_Unmodified | None",
         gradients: Gradients,
     ) -> None:
-        """The gradient of the loss with respect to an output has arrived; with `view`, that of the output's base.
-
-        A view that is modified in place gets a new node, and its own hook never fires; the base's does.
-        """
-        self._begin_backward()
+        """The gradient of the loss with respect to an output has arrived; with `view`, that of the output's base."""
+        if self._loop.task == -1:
+            self._begin_backward()
         task = self._loop.task
         if fired is not None:
             if view is not None and (task in fired or view.still()):
                 return
             fired.add(task)
-        if not self._is_container_of_last(row):
-            self._last_row = row
+        self._arrived.append(row)
         gradient = gradients[output]
         if gradient is None:
             return
-        first, *others = sites
-        ticket = self._recorder.measure(first, gradient, task)
+        ticket = self._recorder.measure(sites[0], gradient, task)
         if ticket is not None:
-            for site in others:
+            for site in sites[1:]:
                 self._recorder.repeat(site, ticket, gradient, task)
-
-    def _is_container_of_last(self, row: int) -> bool:
-        """A container that returns its last child's output gets the same gradient right after it."""
-        executed = self._registry.executed
-        return self._last_row >= 0 and executed[row].path in _containers(executed[self._last_row].path)
 
     def _stand_guard(self, output: Any) -> None:
         for _, tensor in tensors(output):
@@ -201,16 +213,16 @@ class Modules:
                 _node(tensor).register_prehook(self._backward_passes)
 
     def _sentinel(self, _gradients: Gradients) -> None:
-        self._begin_backward()
+        if self._loop.task == -1:
+            self._begin_backward()
 
     def _begin_backward(self) -> None:
-        if self._loop.task == -1:
-            self._graph.forget()
-            self._last_row = -1
-            self._loop.backward_begins(current_task())
-            queue = torch.autograd.Variable._execution_engine.queue_callback
-            # Queued from within the queue, the end comes after what others (DDP) queued for theirs.
-            queue(lambda: queue(self._backward_ended))
+        self._graph.forget()
+        self._arrived.clear()
+        self._loop.backward_begins(current_task())
+        queue = torch.autograd.Variable._execution_engine.queue_callback
+        # Queued from within the queue, the end comes after what others (DDP) queued for theirs.
+        queue(lambda: queue(self._backward_ended))
 
 
 class _Measured:

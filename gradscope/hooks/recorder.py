@@ -51,6 +51,7 @@ class Recorder:
         self.lost: dict[str, None] = {}
         self.spent = 0.0
         self._total = 0.0
+        self._paid = 0.0
         self._early = (0.0, 0.0)
         self.observed_steps = 0
         self._sites: list[Site] = []
@@ -68,8 +69,8 @@ class Recorder:
     @property
     def cost(self) -> float:
         """The share of the time that measuring took: of the steps after the first dense ones, if there are any."""
-        seconds, spent = self._total - self._early[0], self._clock[1] - self._early[1]
-        return min(1.0, spent / seconds) if seconds else 0.0
+        seconds, paid = self._total - self._early[0], self._paid - self._early[1]
+        return min(1.0, paid / seconds) if seconds else 0.0
 
     def lose(self, what: str) -> None:
         """Note, once, what could not be measured and why."""
@@ -133,6 +134,20 @@ class Recorder:
         self._closed.append(closed)
         self.observed_steps += closed.observed
         self._account(closed)
+
+    def observes_next(self) -> bool:
+        """Whether the step after the open one will be observed."""
+        return self.cadence.observe(self.log.index + 1)
+
+    def pass_on(self) -> bool:
+        """Close the open step and open the next at hardly any price; False if something was measured in it."""
+        log = self.log
+        if not log.quiet or self.readback.used:
+            return False
+        self._closed.append(StepLog(log.index, False, events=log.events, end=StepEnd.OPTIMIZER))
+        log.index, log.events = log.index + 1, []
+        self._account(self._closed[-1])
+        return True
 
     def flush(self) -> None:
         """Start reading when very many measurements wait, as in a step of very many micro-batches."""
@@ -215,9 +230,9 @@ class Recorder:
         now = (perf_counter(), self.spent)
         seconds, spent = now[0] - self._clock[0], now[1] - self._clock[1]
         self._total += seconds
+        self._paid += self.cadence.account(closed.index, seconds, spent, closed.observed)
         if closed.index == FIRST:
-            self._early = (self._total, now[1])
-        self.cadence.account(closed.index, seconds, spent, closed.observed)
+            self._early = (self._total, self._paid)
         self._clock = now
 
     def _history(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
+from weakref import ref
 
 import numpy as np
 import torch
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks import statistics
-from gradscope.hooks.marks import Marks
+from gradscope.hooks.marks import Marks, versions
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.transfer import Readback, Ticket
 
 SAMPLE = 4
 SMALL = 4096
+MANY = 64
 
 Indices: TypeAlias = NDArray[np.intp]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -37,6 +39,9 @@ class State(IntEnum):
     FRESH = 1
     CONSUMED = 2
     DIRTY = 3
+
+
+CONSUMED = np.int8(State.CONSUMED)  # times whether there is a gradient; CLEAN is zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,34 @@ class Usage:
     skipped: tuple[Ticket, ...] = ()
 
 
+NOTHING = Usage()
+
+
+class Pattern:
+    """What a regular step leaves behind: new gradients for the same parameters, each written to as often as before."""
+
+    def __init__(self, parameters: list[Tensor], sample: list[Tensor]) -> None:
+        self._parameters = parameters
+        self._sample = sample
+        self._versions = versions(parameters)
+        self._last = self._held()
+
+    def fits(self) -> bool:
+        """Whether the step that has just run was like those before it. To be asked once per step."""
+        last, self._last = self._last, self._held()
+        new = len(last) == len(self._last) and all(
+            now() is not before() for now, before in zip(self._last, last, strict=True)
+        )
+        return new and versions(self._parameters) == self._versions
+
+    def gradients(self) -> list[Tensor]:
+        """A few small gradients."""
+        return [parameter.grad for parameter in self._sample if parameter.grad is not None]
+
+    def _held(self) -> list["ref[Tensor]"]:
+        return [ref(gradient) for gradient in self.gradients()]
+
+
 @dataclass
 class GradientStates:
     """The state of every parameter's gradient, in arrays by the parameter's index in the registry."""
@@ -77,6 +110,10 @@ class GradientStates:
     _versions: list[tuple[Tensor, int]] = field(default_factory=list)
     _values: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     _samples: dict[bytes, list[int]] = field(default_factory=dict)
+    _received: Indices = field(default_factory=lambda: NOBODY)
+    _dirty: bool = False
+    _owners: dict[int, Indices] = field(default_factory=dict)
+    regular: bool = False
 
     def backward_begins(self) -> bool:
         """Take notice of what was cleared. True when an earlier backward's gradients were all thrown away."""
@@ -86,13 +123,15 @@ class GradientStates:
         self._marks = now
         if now.nothing and not fresh.any():
             self._state.fill(State.CLEAN)
-            self._suspects, self._left = NOBODY, {}
+            self._suspects, self._left, self._dirty = NOBODY, {}, False
             self._examined.clear()
+            self.regular = True
             return False
         unchanged = now.same_as(before)
         held = (self._state >= State.CONSUMED) & now.same_object_as(before)
         self._state[~held & ~(fresh & unchanged)] = State.CLEAN
         self._suspects = np.flatnonzero(held)
+        self.regular &= bool((fresh & unchanged).any() and not held.any())
         self._examine(set(np.flatnonzero(held & ~unchanged).tolist()))
         return bool((fresh & ~unchanged).any() and not (fresh & unchanged).any())
 
@@ -114,19 +153,25 @@ class GradientStates:
         """Take notice of which of these parameters (None: of all) have received a gradient."""
         self._follow_registry()
         before, now = self._marks, Marks.of(self._tensors)
-        changed = ~now.same_as(before) & now.present
+        changed = now.present if before.nothing else ~now.same_as(before) & now.present
         if indices is not None:
             among = np.zeros(len(changed), bool)
             among[indices] = True
-            changed &= among
+            changed = changed & among
             now = before.updated(now, indices)
         received = np.flatnonzero(changed)
         self._marks = now
         self._state[received] = State.FRESH
         if len(self._suspects):
             self._state[self._suspects[changed[self._suspects]]] = State.DIRTY
+            self._dirty = True
         self.registry.count_contributions(received)
+        self._received = received
         return received
+
+    def count_again(self) -> None:
+        """A backward has given the same parameters a gradient as the last one that was seen."""
+        self.registry.count_contributions(self._received)
 
     def unseen_backward(self) -> None:
         """A step comes without a backward that was seen, as of a model that is compiled as a whole.
@@ -144,7 +189,8 @@ class GradientStates:
         self._follow_registry()
         now = Marks.of(self._tensors)
         if now == self._marks:
-            return Usage()
+            return NOTHING
+        self.regular = False
         ready = owned[np.isin(self._state[owned], (State.FRESH, State.DIRTY))]
         present = now.present[ready]
         changed = ready[present & ~now.same_as(self._marks)[ready]]
@@ -163,17 +209,33 @@ class GradientStates:
         gradients are looked at for NaN and Inf.
         """
         self._follow_registry()
-        dirty = owned[self._state[owned] == State.DIRTY]
-        checked = self._measured(self._sample(owned)).values() if check else ()
+        dirty = owned[self._state[owned] == State.DIRTY] if self._dirty else NOBODY
+        checked = tuple(self._measured(self._sample(owned)).values()) if check else ()
         dirtied = set(dirty.tolist())
-        usage = Usage(
+        self._consume(owned, owner)
+        if not (dirtied or checked) and overflow is None:
+            return NOTHING
+        return Usage(
             reused=self._paths(dirty),
             left=tuple(ticket for i, ticket in self._left.items() if i in dirtied),
-            checked=tuple(checked),
+            checked=checked,
             skipped=() if overflow is None else (self.readback.measure(overflow),),
         )
-        self._consume(owned, owner)
-        return usage
+
+    def rest(self, owned: Indices) -> "Pattern | None":
+        """What the coming steps will look like if they are like this one; None if this one was not regular."""
+        sample = self._sample(owned)
+        if not self.regular or len(self.touched()) or not sample or any(self._tensors[i].grad is None for i in sample):
+            return None
+        return Pattern(self._tensors, [self._tensors[i] for i in sample])
+
+    def resume(self, owned: Indices) -> None:
+        """Steps went by that were like the last one, or whose last was not: take up the thread from here."""
+        self._suspects, self._dirty, self.regular = NOBODY, False, False
+        self.step_closed()
+        self._marks = Marks.of(self._tensors)
+        self._state[:] = State.CLEAN
+        self._state[owned] = self._marks.present[owned] * CONSUMED
 
     def non_finite(self, owned: Indices) -> bool:
         """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""
@@ -213,8 +275,11 @@ class GradientStates:
     def _consume(self, owned: Indices, owner: int) -> None:
         now = Marks.of(self._tensors)
         self._marks = now if len(owned) == len(self._tensors) else self._marks.updated(now, owned)
-        self._state[owned] = np.where(now.present[owned], State.CONSUMED, State.CLEAN)
-        if (self._owner[owned] != owner).any():
+        self._state[owned] = now.present[owned] * CONSUMED
+        if self._owners.get(owner) is not owned:
+            if len(self._owners) >= MANY:  # a program that makes optimizers all the time
+                self._owners.clear()
+            self._owners[owner] = owned
             self._owner[owned] = owner
             self._samples.clear()
         self.registry.count_steps(owned)
@@ -230,6 +295,7 @@ class GradientStates:
         self._state = np.append(self._state, np.int8(State.CLEAN))[origin]
         self._marks = self._marks.taken(origin)
         self._owner = np.zeros(len(tensors), np.int64)
+        self._owners.clear()
         self._suspects = NOBODY
         for table in (self._left, self._incoming, self._samples, self._examined):
             table.clear()

@@ -1,6 +1,5 @@
 """When a trace runs: in the first step, later on request, for as long as it takes all optimizers to step."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from gradscope.hooks.functions import FunctionCalls
 from gradscope.hooks.ledger import Ledger
 from gradscope.hooks.loop import Loop, Phase, current_task
+from gradscope.hooks.modes import compiles
 from gradscope.hooks.operations import Trace
 from gradscope.hooks.provenance import Provenance
 from gradscope.hooks.recorder import Recorder
@@ -66,7 +66,7 @@ class Tracer:
 
     def trace_next(self) -> None:
         """Trace from the next step's first forward on."""
-        if self.active or _compiles():
+        if self.active or compiles():
             return
         self._awaited = True
         if self._entry is None:
@@ -136,7 +136,7 @@ class Tracer:
     def stop(self) -> Operation | None:
         """Stop tracing, and waiting for a trace; as `close`."""
         trace, self._trace, self._over = self._trace, None, False
-        if self._entry is not None and not _compiles():  # else what was compiled would be compiled again
+        if self._entry is not None and not compiles():  # else what was compiled would be compiled again
             self._entry.remove()
             self._entry = None
         self._running.clear()
@@ -170,7 +170,7 @@ class Tracer:
                 self._trace.pause()
 
     def _start_between_steps(self) -> None:
-        if self._loop.phase is Phase.FORWARD or _compiles():
+        if self._loop.phase is Phase.FORWARD or compiles():
             return
         self._awaited = False
         self._traces += 1
@@ -184,9 +184,3 @@ class Tracer:
     def _path(self) -> str:
         """The path of the innermost module of the watched model that runs."""
         return self._running[-1][1] if self._running else ""
-
-
-def _compiles() -> bool:
-    """Whether anything was compiled in this process; a function mode would have it compiled again."""
-    dynamo = sys.modules.get("torch._dynamo.eval_frame")
-    return any(callable(backend) for backend in getattr(dynamo, "cached_backends", {}).values())

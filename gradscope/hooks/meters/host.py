@@ -108,6 +108,6 @@ def save(tensors: list[Tensor]) -> list[bytes | None]:
     return _kernel.save(tensors)
 
 
-def marks(parameters: list[Tensor]) -> bytes:
-    """Of each parameter's gradient its id and version, as two int64; zeros where there is none."""
-    return _kernel.marks(parameters)
+def finite(tensors: list[Tensor]) -> bool | None:
+    """Whether no plain CPU tensor of these holds NaN or Inf; None when one of them is anything else."""
+    return _kernel.finite(tensors) if AVAILABLE else None

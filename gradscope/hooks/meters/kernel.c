@@ -495,17 +495,52 @@ static int mark(PyObject *parameter, char *row, void *extra)
     return 1;
 }
 
-static PyObject *kernel_marks(PyObject *Py_UNUSED(module), PyObject *parameters)
+static PyObject *told(PyObject *parameters, size_t size, int (*work)(PyObject *, char *, void *))
 {
     if (!PyList_Check(parameters))
         return PyErr_Format(PyExc_TypeError, "parameters must be a list");
-    size_t size = 2 * sizeof(int64_t);
-    PyObject *marks = PyBytes_FromStringAndSize(NULL, PyList_Size(parameters) * (Py_ssize_t)size);
-    PyObject *left = marks == NULL ? NULL : each(parameters, PyBytes_AsString(marks), size, mark, NULL);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, PyList_Size(parameters) * (Py_ssize_t)size);
+    PyObject *left = bytes == NULL ? NULL : each(parameters, PyBytes_AsString(bytes), size, work, NULL);
     if (left == NULL)
-        Py_CLEAR(marks);
+        Py_CLEAR(bytes);
     Py_XDECREF(left);
-    return marks;
+    return bytes;
+}
+
+/* How often a parameter's gradient was written to; -1 where there is none. */
+static int version(PyObject *parameter, char *row, void *extra)
+{
+    int64_t pair[2];
+    mark(parameter, (char *)pair, extra);
+    *(int64_t *)row = pair[0] ? pair[1] : -1;
+    return 1;
+}
+
+static PyObject *kernel_marks(PyObject *Py_UNUSED(module), PyObject *parameters)
+{
+    return told(parameters, 2 * sizeof(int64_t), mark);
+}
+
+static PyObject *kernel_versions(PyObject *Py_UNUSED(module), PyObject *parameters)
+{
+    return told(parameters, sizeof(int64_t), version);
+}
+
+/* Whether all plain tensors of a list are free of NaN and Inf; None when one of them is not plain. */
+static PyObject *kernel_finite(PyObject *Py_UNUSED(module), PyObject *tensors)
+{
+    double row[ROW];
+    Flat flat;
+    int finite = 1;
+    if (!PyList_Check(tensors))
+        return PyErr_Format(PyExc_TypeError, "tensors must be a list");
+    for (Py_ssize_t i = 0; i < PyList_Size(tensors); i++) {
+        if (!look_at(PyList_GetItem(tensors, i), &flat))
+            Py_RETURN_NONE;
+        reduce_elements(flat.data, flat.count, flat.dtype, row);
+        finite = finite && isfinite(row[3]) && isfinite(row[4]);
+    }
+    return PyBool_FromLong(finite);
 }
 
 static PyMethodDef methods[] = {
@@ -522,6 +557,10 @@ static PyMethodDef methods[] = {
      "compare([(tensor, saved)], rows) -> list[int]: the row of the difference from what was saved; as measure_all."},
     {"marks", kernel_marks, METH_O,
      "marks(parameters) -> bytes: (id, version) of each gradient as two int64, (0, 0) for none."},
+    {"versions", kernel_versions, METH_O,
+     "versions(parameters) -> bytes: how often each gradient was written to, as one int64; -1 for none."},
+    {"finite", kernel_finite, METH_O,
+     "finite(tensors) -> bool | None: whether none holds NaN or Inf; None when one is not plain."},
     {NULL, NULL, 0, NULL},
 };
 

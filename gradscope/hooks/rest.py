@@ -1,0 +1,89 @@
+"""Rest: while no step is observed and each is like the last, the loop is followed at its optimizer's steps alone.
+
+Then no hook runs in forward or backward. What a step leaves behind tells whether it was regular: new gradients for
+the same parameters, each written to as often as before, and a few of them free of NaN and Inf. The first
+step that is not ends the rest, and the next one is followed in full.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from weakref import ref
+
+from torch.optim.optimizer import Optimizer
+
+from gradscope.hooks.meters import host
+from gradscope.hooks.recorder import Recorder
+from gradscope.hooks.states import NOTHING, GradientStates, Indices, Pattern, Usage
+from gradscope.hooks.statistics import undisturbed
+from gradscope.records import EventKind, LoopEvent
+
+LONGEST_SILENCE = 64
+
+
+class Rest:
+    """The rest of one scope. `finish` closes the open step."""
+
+    def __init__(self, states: GradientStates, recorder: Recorder, finish: Callable[[], None]) -> None:
+        self._states = states
+        self._recorder = recorder
+        self._finish = finish
+        self._optimizer: ref[Optimizer] | None = None
+        self._owned: Indices | None = None
+        self._pattern: Pattern | None = None
+        self._events: tuple[LoopEvent, ...] = ()
+        self._passed = 0
+
+    @property
+    def on(self) -> bool:
+        """Whether the loop is at rest."""
+        return self._pattern is not None
+
+    def holds(self, optimizer: Optimizer) -> bool:
+        """Whether the loop is at rest, and this is the optimizer whose steps are looked at."""
+        return self._optimizer is not None and self._optimizer() is optimizer
+
+    def begin(self, optimizer: Optimizer, owned: Indices) -> None:
+        """After a step of the only optimizer: rest, if the step was regular and the next one is not observed."""
+        if self._recorder.observes_next():
+            return
+        self._pattern = self._states.rest(owned)
+        if self._pattern is not None:
+            self._optimizer, self._owned, self._passed = ref(optimizer), owned, 0
+            self._events = tuple(_quiet(event) for event, _ in self._recorder.log.events)
+
+    def step(self) -> bool:
+        """The optimizer has stepped. False when the rest is over."""
+        if self._pattern is None or self._owned is None:
+            return False
+        fits, gradients = self._pattern.fits(), self._pattern.gradients()
+        finite = host.finite(gradients)
+        usage = NOTHING
+        if finite is None:  # on a device: the answer comes later
+            with undisturbed():
+                tickets = self._recorder.readback.measure_all(gradients)
+            usage = Usage(checked=tuple(ticket for ticket in tickets if ticket >= 0))
+        self._open(usage)
+        for event in self._events:
+            self._recorder.log.add_event(_quiet(event, bad=finite is False), usage)
+        self._states.registry.count_steps(self._owned)
+        self._states.count_again()
+        return fits and finite is not False and not self._recorder.observes_next()
+
+    def end(self) -> None:
+        """Follow the next step in full."""
+        if self._owned is not None:
+            self._states.resume(self._owned)
+        self._pattern = self._optimizer = self._owned = None
+
+    def _open(self, usage: Usage) -> None:
+        """Close the last step and open the next; now and then, and for the first, with all that belongs to it."""
+        self._passed += 1
+        if self._passed % LONGEST_SILENCE == 1 or usage.checked or not self._recorder.pass_on():
+            self._finish()
+            self._recorder.log.observed = False  # a finding may have asked for the next steps, but nobody listens yet
+
+
+def _quiet(event: LoopEvent, *, bad: bool = False) -> LoopEvent:
+    if event.kind is not EventKind.STEP or event.non_finite is bad:
+        return event
+    return replace(event, reused=(), cleared=(), non_finite=bad)
