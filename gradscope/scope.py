@@ -141,6 +141,7 @@ class Scope:
             self._engine.findings(),
             steps=recorder.log.index,
             observed=recorder.observed_steps,
+            lately=recorder.lately,
             cost=recorder.cost,
             notes=(*recorder.lost, *self._engine.unjudged(recording)),
         )

@@ -60,7 +60,7 @@ class Attachment:
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
-        self._rest = Rest(self._loop.states, self.recorder, self._loop.finish_step)
+        self._rest = Rest(self._loop, self.recorder)
         self._rest_step = self._guarded(self._step_at_rest)
         self._tracer = Tracer(self._registry, self.recorder, self._loop, self._guarded)
 
@@ -162,9 +162,7 @@ class Attachment:
 
     def _step_at_rest(self, optimizer: Optimizer) -> None:
         """The step of a regular loop was regular again, or the rest is over."""
-        generation = self._registry.generation
-        owned = self._parameters.owned(optimizer)
-        if not self._rest.step() or not len(owned) or generation != self._registry.generation:
+        if not self._rest.step(self._parameters.owned(optimizer)):
             self._wake()
 
     def _wake(self) -> None:

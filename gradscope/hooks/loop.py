@@ -184,6 +184,12 @@ class Loop:
         alone = self._optimizers == {id(optimizer)} and not self._skips
         return alone and self.phase is Phase.STEPPED and self._task is None and _overflow(optimizer) is None
 
+    def backward_was_missed(self) -> None:
+        """A backward has run that nobody listened to: the step before it is over."""
+        if self.phase is Phase.STEPPED:
+            self._finish(StepEnd.OPTIMIZER)
+            self.phase = Phase.AFTER
+
     def finish_step(self) -> None:
         """Close the step that an optimizer has ended."""
         self._finish(StepEnd.OPTIMIZER)

@@ -72,6 +72,12 @@ class Recorder:
         seconds, paid = self._total - self._early[0], self._paid - self._early[1]
         return min(1.0, paid / seconds) if seconds else 0.0
 
+    @property
+    def lately(self) -> int:
+        """After the first, dense ones, one step in so many was observed."""
+        later, seen = self.log.index - FIRST, self.observed_steps - FIRST
+        return max(1, round(later / max(1, seen))) if self.cadence.every is None and later > 0 else 1
+
     def lose(self, what: str) -> None:
         """Note, once, what could not be measured and why."""
         self.lost[what] = None

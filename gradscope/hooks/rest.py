@@ -5,15 +5,15 @@ the same parameters, each written to as often as before, and a few of them free 
 step that is not ends the rest, and the next one is followed in full.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from weakref import ref
 
 from torch.optim.optimizer import Optimizer
 
+from gradscope.hooks.loop import Loop
 from gradscope.hooks.meters import host
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.states import NOTHING, GradientStates, Indices, Pattern, Usage
+from gradscope.hooks.states import NOTHING, Indices, Pattern, Usage
 from gradscope.hooks.statistics import undisturbed
 from gradscope.records import EventKind, LoopEvent
 
@@ -21,12 +21,12 @@ LONGEST_SILENCE = 64
 
 
 class Rest:
-    """The rest of one scope. `finish` closes the open step."""
+    """The rest of one scope."""
 
-    def __init__(self, states: GradientStates, recorder: Recorder, finish: Callable[[], None]) -> None:
-        self._states = states
+    def __init__(self, loop: Loop, recorder: Recorder) -> None:
+        self._loop = loop
+        self._states = loop.states
         self._recorder = recorder
-        self._finish = finish
         self._optimizer: ref[Optimizer] | None = None
         self._owned: Indices | None = None
         self._pattern: Pattern | None = None
@@ -51,9 +51,9 @@ class Rest:
             self._optimizer, self._owned, self._passed = ref(optimizer), owned, 0
             self._events = tuple(_quiet(event) for event, _ in self._recorder.log.events)
 
-    def step(self) -> bool:
-        """The optimizer has stepped. False when the rest is over."""
-        if self._pattern is None or self._owned is None:
+    def step(self, owned: Indices) -> bool:
+        """The optimizer has stepped what it owns. False when the rest is over."""
+        if self._pattern is None:
             return False
         fits, gradients = self._pattern.fits(), self._pattern.gradients()
         finite = host.finite(gradients)
@@ -65,21 +65,25 @@ class Rest:
         self._open(usage)
         for event in self._events:
             self._recorder.log.add_event(_quiet(event, bad=finite is False), usage)
-        self._states.registry.count_steps(self._owned)
+        self._states.registry.count_steps(owned)
         self._states.count_again()
-        return fits and finite is not False and not self._recorder.observes_next()
+        return fits and owned is self._owned and finite is not False and not self._recorder.observes_next()
 
     def end(self) -> None:
-        """Follow the next step in full."""
-        if self._owned is not None:
-            self._states.resume(self._owned)
+        """Follow everything in full from here on. What the backward of a step that has begun has done, it has done."""
+        if self._pattern is None or self._owned is None:
+            return
+        fresh = self._pattern.renewed()
+        self._states.resume(self._owned, fresh=fresh)
+        if fresh:
+            self._loop.backward_was_missed()
         self._pattern = self._optimizer = self._owned = None
 
     def _open(self, usage: Usage) -> None:
         """Close the last step and open the next; now and then, and for the first, with all that belongs to it."""
         self._passed += 1
         if self._passed % LONGEST_SILENCE == 1 or usage.checked or not self._recorder.pass_on():
-            self._finish()
+            self._loop.finish_step()
             self._recorder.log.observed = False  # a finding may have asked for the next steps, but nobody listens yet
 
 

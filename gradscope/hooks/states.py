@@ -41,7 +41,7 @@ class State(IntEnum):
     DIRTY = 3
 
 
-CONSUMED = np.int8(State.CONSUMED)  # times whether there is a gradient; CLEAN is zero
+FRESH, CONSUMED = np.int8(State.FRESH), np.int8(State.CONSUMED)  # times whether there is a gradient; CLEAN is zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,16 @@ class Pattern:
         self._versions = versions(parameters)
         self._last = self._held()
 
-    def fits(self) -> bool:
-        """Whether the step that has just run was like those before it. To be asked once per step."""
+    def renewed(self) -> bool:
+        """Whether a few gradients are others than when this was last asked: since then a backward has run."""
         last, self._last = self._last, self._held()
-        new = len(last) == len(self._last) and all(
+        return len(last) == len(self._last) and all(
             now() is not before() for now, before in zip(self._last, last, strict=True)
         )
-        return new and versions(self._parameters) == self._versions
+
+    def fits(self) -> bool:
+        """Whether the step that has just run was like those before it. To be asked once per step."""
+        return self.renewed() and versions(self._parameters) == self._versions
 
     def gradients(self) -> list[Tensor]:
         """A few small gradients."""
@@ -229,13 +232,13 @@ class GradientStates:
             return None
         return Pattern(self._tensors, [self._tensors[i] for i in sample])
 
-    def resume(self, owned: Indices) -> None:
-        """Steps went by that were like the last one, or whose last was not: take up the thread from here."""
+    def resume(self, owned: Indices, *, fresh: bool) -> None:
+        """Steps went by that were like the last one: take up the thread, with gradients that are `fresh` or used."""
         self._suspects, self._dirty, self.regular = NOBODY, False, False
         self.step_closed()
         self._marks = Marks.of(self._tensors)
         self._state[:] = State.CLEAN
-        self._state[owned] = self._marks.present[owned] * CONSUMED
+        self._state[owned] = self._marks.present[owned] * (FRESH if fresh else CONSUMED)
 
     def non_finite(self, owned: Indices) -> bool:
         """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""

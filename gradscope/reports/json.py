@@ -18,6 +18,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in report.findings],
         "steps": report.steps,
         "observed": report.observed,
+        "lately": report.lately,
         "cost": report.cost if math.isfinite(report.cost) else None,
         "notes": list(report.notes),
         "version": VERSION,

@@ -22,7 +22,7 @@ FINDING = Finding(
     cause="fc2",
     consequences=("zero-gradient at step 3: nothing arrives",),
 )
-REPORT = Report((FINDING,), steps=10, observed=8, cost=0.01, notes=("encoder.7 is sparse",))
+REPORT = Report((FINDING,), steps=10, observed=8, lately=3, cost=0.01, notes=("encoder.7 is sparse",))
 
 
 def test_every_part_of_a_report_has_its_key() -> None:
@@ -46,6 +46,7 @@ def test_every_part_of_a_report_has_its_key() -> None:
         ],
         "steps": 10,
         "observed": 8,
+        "lately": 3,
         "cost": 0.01,
         "notes": ["encoder.7 is sparse"],
         "version": 1,
