@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradscope.dataflow import CHECKPOINT, EXITS, SAMPLING, Flow, flow_of, strangers
 from gradscope.records import Call, Floats, Kind, ParameterInfo, Recording, Site, Statistic, StepEnd
@@ -69,7 +70,7 @@ def starved(recording: Recording) -> tuple[ParameterInfo, ...]:
     """
     trainable = [parameter for parameter in recording.parameters if parameter.trainable]
     hungry = [parameter for parameter in trainable if not parameter.contributions]
-    traced = _optimized(recording) and bool(flow_of(recording.operations).losses)
+    traced = bool(hungry) and _optimized(recording) and bool(flow_of(recording.operations).losses)
     if not hungry or (len(hungry) == len(trainable) and not traced):
         return ()
     if not (_optimized(recording) or recording.complete) and all(s.end is StepEnd.OPEN for s in recording.steps):
@@ -79,14 +80,14 @@ def starved(recording: Recording) -> tuple[ParameterInfo, ...]:
 
 def unmoved(recording: Recording) -> tuple[ParameterInfo, ...]:
     """Trainable parameters whose gradient was exactly zero whenever it was measured."""
+    doubtful = _not_above_zero(recording)
+    if not doubtful:
+        return ()
     measured = recording.values(Kind.PARAMETER_GRADIENT, Statistic.COUNT) > 0
     zero = recording.values(Kind.PARAMETER_GRADIENT, Statistic.ABS_MAX) == 0
-    chosen = measured.any(axis=0) & (zero | ~measured).all(axis=0)
-    if not chosen.any():
-        return ()
-    paths = _paths(recording.sites_of(Kind.PARAMETER_GRADIENT), chosen)
-    fed = [each for each in recording.parameters if each.trainable and each.contributions and names(each) & paths]
-    return _without(_written(recording), _stepped(recording, fed))
+    paths = _paths(recording.sites_of(Kind.PARAMETER_GRADIENT), measured.any(axis=0) & (zero | ~measured).all(axis=0))
+    chosen = [parameter for parameter in doubtful if names(parameter) & paths]
+    return _without(_written(recording), _stepped(recording, chosen))
 
 
 def settled(recording: Recording) -> bool:
@@ -166,6 +167,8 @@ def gap(recording: Recording, parameters: Collection[ParameterInfo]) -> Gap | No
     None when there is no such place, for example because a module before the starved ones did receive a
     gradient, so that they may just as well be a branch that nobody uses.
     """
+    if not parameters:
+        return None
     order = {module.path: row for row, module in enumerate(recording.modules)}
     reached = _with_gradient(recording)
     working = ran(recording, Call.GRAD)
@@ -223,7 +226,18 @@ def _without(paths: frozenset[str], parameters: Iterable[ParameterInfo]) -> tupl
 
 def _written(recording: Recording) -> frozenset[str]:
     """Paths of the parameters that the program itself writes to."""
-    return frozenset(operation.written for operation in recording.operations if operation.written)
+    return flow_of(recording.operations).written
+
+
+def _not_above_zero(recording: Recording) -> list[ParameterInfo]:
+    """Trainable parameters that receive gradients, of which the last observed step shows none that is not zero."""
+    if not recording.observed:
+        return []
+    zero = recording.at(-1, Kind.PARAMETER_GRADIENT, Statistic.ABS_MAX) == 0
+    unmeasured = recording.at(-1, Kind.PARAMETER_GRADIENT, Statistic.COUNT) == 0
+    paths = _paths(recording.sites_of(Kind.PARAMETER_GRADIENT), zero | unmeasured)
+    fed = (parameter for parameter in recording.parameters if paths and parameter.trainable and parameter.contributions)
+    return [parameter for parameter in fed if names(parameter) & paths]
 
 
 def _moved(recording: Recording) -> frozenset[str]:
@@ -233,22 +247,22 @@ def _moved(recording: Recording) -> frozenset[str]:
     # fmax and fmin pass over NaN, which is "not measured" here.
     highest: Floats = np.fmax.reduce(norms, axis=0, initial=np.nan)
     lowest: Floats = np.fmin.reduce(norms, axis=0, initial=np.nan)
-    moved = _paths(recording.sites_of(Kind.UPDATE), np.any(steps, axis=0))
-    return moved | _paths(recording.sites_of(Kind.PARAMETER), highest > lowest * (1 + SAME))
+    moved = _paths(recording.sites_of(Kind.UPDATE), np.asarray(steps.any(axis=0)))
+    return moved | _paths(recording.sites_of(Kind.PARAMETER), np.asarray(highest > lowest * (1 + SAME)))
 
 
-def _paths(sites: Sequence[Site], chosen: Iterable[bool]) -> frozenset[str]:
-    return frozenset(site.path for site, yes in zip(sites, chosen, strict=True) if yes)
+def _paths(sites: Sequence[Site], chosen: NDArray[np.bool_]) -> frozenset[str]:
+    return frozenset(sites[column].path for column in np.flatnonzero(chosen).tolist())
 
 
 def _with_gradient(recording: Recording) -> frozenset[str]:
     """Modules that a gradient arrived at, in the last observed step in which any did."""
-    arrived = recording.values(Kind.ACTIVATION_GRADIENT, Statistic.COUNT) > 0
-    steps = np.flatnonzero(arrived.any(axis=1))
-    if not len(steps):
-        return frozenset()
     sites = recording.sites_of(Kind.ACTIVATION_GRADIENT)
-    return frozenset(sites[column].module for column in np.flatnonzero(arrived[steps[-1]]))
+    for row in reversed(range(len(recording.observed))):
+        arrived = np.flatnonzero(recording.at(row, Kind.ACTIVATION_GRADIENT, Statistic.COUNT)).tolist()
+        if arrived:
+            return frozenset(sites[column].module for column in arrived)
+    return frozenset()
 
 
 def _may_be_copied(recording: Recording, cut: Cut) -> bool:

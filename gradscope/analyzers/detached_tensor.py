@@ -130,6 +130,8 @@ class DetachedTensor(Analyzer):
                 yield self._ungraphed(recording, cut)
             return
         hungry = starved(recording)
+        if not hungry:
+            return
         found, suspected = cuts(recording, hungry), escapes(recording, hungry)
         yield from (self._cut(recording, cut) for cut in found if cut.differentiable)
         yield from (self._escape(recording, escape) for escape in suspected)
