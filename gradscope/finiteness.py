@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.records import Kind, Recording, Statistic, Step, StepEnd
+from gradscope.records import NOTHING, Kind, Recording, Statistic, Step, StepEnd
 
 Flags: TypeAlias = NDArray[np.bool_]
 
@@ -66,6 +66,13 @@ def new_inf(recording: Recording, row: int) -> Flags:
     _, earlier = _odd(replace(recording, steps=recording.observed[:row]))
     above = recording.at(row, Kind.ACTIVATION, Statistic.MAX) == np.inf
     return np.asarray(inf & ~held(earlier, Kind.ACTIVATION)[1].any(axis=0) & (above | (row > 0)))
+
+
+def pattern(step: Step) -> bytes:
+    """Which sites of a step were measured, and which held NaN, Inf or nothing but zeros."""
+    stored = NOTHING if step.stored is None else step.stored
+    count, _, squares, low, high = stored.T
+    return np.packbits([count > 0, np.isnan(low), np.isinf(low), np.isinf(high), squares == 0]).tobytes()
 
 
 def held(recording: Recording, kind: Kind) -> tuple[Flags, Flags]:

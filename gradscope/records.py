@@ -95,14 +95,16 @@ def derive(stored: Floats, statistic: Statistic) -> Floats:
 
 def _finite(stored: Floats) -> bool:
     """Whether no measured site held NaN or Inf. Both stay in a sum, so finite sums settle it."""
+    if np.isfinite(stored[:, 1]).all():
+        return True
     low, high = stored[:, 3], stored[:, 4]
-    return bool(np.isfinite(stored[:, 1]).all() or np.all((np.isfinite(low) & np.isfinite(high)) | (stored[:, 0] == 0)))
+    return bool(np.all((np.isfinite(low) & np.isfinite(high)) | (stored[:, 0] == 0)))
 
 
 def _part(stored: Floats | None, columns: Columns) -> Floats:
     """The rows of some sites, in ascending order; those that were not known then are unmeasured."""
     rows = NOTHING if stored is None else stored
-    known = columns[: int(np.searchsorted(columns, len(rows)))]
+    known = columns[: columns.searchsorted(len(rows))]
     missing = len(columns) - len(known)
     return np.concatenate([rows[known], np.tile(UNMEASURED, (missing, 1))]) if missing else rows[known]
 
