@@ -5,8 +5,9 @@ cached beyond a cheap check that it still holds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import call, is_
 from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
@@ -28,11 +29,6 @@ class Watched:
     aliases: tuple[str, ...]
     holder: Mapping[str, Tensor | None]
 
-    @property
-    def current(self) -> bool:
-        """Whether the module still holds this very parameter."""
-        return self.name in self.holder and self.holder[self.name] is self.parameter
-
 
 class Registry:
     """Names of modules (rows, in order of first execution) and of parameters (indices, registration order)."""
@@ -42,6 +38,11 @@ class Registry:
         self._modules: dict[int, tuple[nn.Module, str]] = {}
         self._rows: dict[str, int] = {}
         self._known_rows: dict[int, int] = {}
+        self._own: dict[str, list[int]] = {}
+        self._waiting: dict[str, dict[int, None]] = {}
+        self._getters: list[Callable[[str], Tensor | None]] = []
+        self._names: list[str] = []
+        self._tensors: list[Tensor] = []
         self._foreign: dict[int, ReferenceType[nn.Module]] = {}
         self._useless_walks = 0
         self._rest = 0
@@ -62,11 +63,13 @@ class Registry:
             self.parameters = parameters
             self.index = {id(item.parameter): i for i, item in enumerate(parameters)}
             self.generation += 1
+            self._arrange()
 
     def refresh_if_changed(self) -> None:
         """Called once per backward: walk again when a parameter was replaced."""
         self._rest = max(0, self._rest - 1)
-        if not all(item.current for item in self.parameters):
+        held = map(call, self._getters, self._names)
+        if not all(map(is_, held, self._tensors)):
             self.refresh()
 
     def known_row(self, module: nn.Module) -> int | None:
@@ -83,6 +86,7 @@ class Registry:
         if row is None:
             row = self._rows[path] = len(self.executed)
             self.executed.append(ModuleInfo(path, type(module).__name__))
+            self._runs(path)
         self._known_rows[id(module)] = row
         return row
 
@@ -112,10 +116,8 @@ class Registry:
         their weights without calling them.
         """
         path = self.executed[row].path
-        ran = {info.path for info in self.executed}
-        for item in self.parameters:
-            if item.module == path or (_below(item.module, path) and item.module not in ran):
-                yield item
+        for i in sorted((*self._own.get(path, ()), *self._waiting.get(path, ()))):
+            yield self.parameters[i]
 
     def compiled(self) -> Iterator[str]:
         """Paths of the modules whose forward is compiled."""
@@ -145,6 +147,23 @@ class Registry:
         self._useless_walks += 1
         self._rest = min(LONGEST_REST, 2**self._useless_walks // 4)
         return None
+
+    def _arrange(self) -> None:
+        """Sort the parameters by their modules, and where to look for them, so that no question needs a walk."""
+        self._own, self._waiting = {}, {}
+        for i, item in enumerate(self.parameters):
+            self._own.setdefault(item.module, []).append(i)
+            for path in containers(item.module) if item.module not in self._rows else ():
+                self._waiting.setdefault(path, {})[i] = None
+        self._getters = [item.holder.get for item in self.parameters]
+        self._names = [item.name for item in self.parameters]
+        self._tensors = [item.parameter for item in self.parameters]
+
+    def _runs(self, path: str) -> None:
+        """A module has run by itself: its parameters wait for no other any more."""
+        for above in containers(path):
+            for i in self._own.get(path, ()):
+                self._waiting[above].pop(i, None)
 
     def _identities(self) -> list[tuple[int, str]]:
         return [(id(item.parameter), item.path) for item in self.parameters]
@@ -176,5 +195,8 @@ def _is_compiled_view(module: nn.Module) -> bool:
     return type(module).__module__ == "torch._dynamo.eval_frame"
 
 
-def _below(path: str, ancestor: str) -> bool:
-    return not ancestor or path.startswith(f"{ancestor}.")
+def containers(path: str) -> Iterator[str]:
+    """The paths of all modules that contain this one: "a.b", "a" and "" for "a.b.c"."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
