@@ -128,7 +128,8 @@ class Engine:
             self._early = max(last + 1, 2 * last), self._early[1]
         if not self._requested.issuperset(requests):
             self._requested.update(requests)
-            self._early = min(max(last + 1, self._early[0]), last + AGAIN), max(FIRST, last + AGAIN + FIRST)
+            again, (first, end) = last + AGAIN, self._early
+            self._early = min(first, again) if first > last else again, max(end, again + FIRST)
 
     def _judged(self, analyzer: Analyzer, recording: Recording) -> Iterable[Finding | Request]:
         if analyzer.name in self._failed:
