@@ -155,7 +155,7 @@ class Registry:
             self._own.setdefault(item.module, []).append(i)
             for path in containers(item.module) if item.module not in self._rows else ():
                 self._waiting.setdefault(path, {})[i] = None
-        self._getters = [item.holder.get for item in self.parameters]
+        self._getters = [_getter(item.holder) for item in self.parameters]
         self._names = [item.name for item in self.parameters]
         self._tensors = [item.parameter for item in self.parameters]
 
@@ -193,6 +193,13 @@ def _join(module: str, name: str) -> str:
 def _is_compiled_view(module: nn.Module) -> bool:
     """Whether this is what torch.compile(module) gives; told by name, since importing its class takes seconds."""
     return type(module).__module__ == "torch._dynamo.eval_frame"
+
+
+def _getter(holder: Mapping[str, Tensor | None]) -> Callable[[str], Tensor | None]:
+    """What gives one of a module's parameters by its name, and None for none."""
+    if isinstance(holder, dict):
+        return holder.get
+    return lambda name: holder[name] if name in holder else None  # noqa: SIM401  scripted modules' have no `get`
 
 
 def containers(path: str) -> Iterator[str]:
