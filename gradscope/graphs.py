@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TypeAlias
 
 import numpy as np
@@ -68,6 +69,10 @@ def starved(recording: Recording) -> tuple[ParameterInfo, ...]:
     Parameters of an optimizer that has not stepped yet are not judged while another one has, and neither
     are those that something else than an optimizer moves, as an averaged codebook.
     """
+    return recording.once(_starved)
+
+
+def _starved(recording: Recording) -> tuple[ParameterInfo, ...]:
     trainable = [parameter for parameter in recording.parameters if parameter.trainable]
     hungry = [parameter for parameter in trainable if not parameter.contributions]
     traced = bool(hungry) and _optimized(recording) and bool(flow_of(recording.operations).losses)
@@ -75,7 +80,8 @@ def starved(recording: Recording) -> tuple[ParameterInfo, ...]:
         return ()
     if not (_optimized(recording) or recording.complete) and all(s.end is StepEnd.OPEN for s in recording.steps):
         return ()
-    return _without(_moved(recording) | _written(recording), _stepped(recording, hungry))
+    hungry = _stepped(recording, hungry)
+    return _without(_moved(recording, hungry) | _written(recording), hungry)
 
 
 def unmoved(recording: Recording) -> tuple[ParameterInfo, ...]:
@@ -123,6 +129,15 @@ def unspoken(recording: Recording, parameters: Collection[ParameterInfo]) -> tup
     """Those that no trace speaks for: no loss does, or what used them ran before the trace began."""
     uses = flow_of(recording.operations).uses
     return tuple(p for p in parameters if not (losses(recording, p) and any(name in uses for name in names(p))))
+
+
+def starving_cuts(recording: Recording) -> tuple[Cut, ...]:
+    """The cuts by which starved parameters are cut off."""
+    return recording.once(_starving_cuts)
+
+
+def _starving_cuts(recording: Recording) -> tuple[Cut, ...]:
+    return cuts(recording, starved(recording))
 
 
 def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[Cut, ...]:
@@ -192,7 +207,8 @@ def without_grad(recording: Recording, parameters: Collection[ParameterInfo]) ->
 def cut_off(recording: Recording) -> frozenset[str]:
     """Paths of the starved parameters that a cut explains: by the trace, by module facts where none speaks for them."""
     hungry = starved(recording)
-    by_trace = (each.victims for found in (cuts, escapes) for each in found(recording, hungry))
+    cut, escaped = starving_cuts(recording), escapes(recording, hungry)
+    by_trace = *(each.victims for each in cut), *(each.victims for each in escaped)
     silent = unspoken(recording, hungry)
     place = gap(recording, silent)
     by_modules = (*without_grad(recording, silent), *(place.victims if place else ()))
@@ -240,15 +256,20 @@ def _not_above_zero(recording: Recording) -> list[ParameterInfo]:
     return [parameter for parameter in fed if names(parameter) & paths]
 
 
-def _moved(recording: Recording) -> frozenset[str]:
-    """Paths of the parameters whose values changed, within a step or from one observed step to another."""
-    steps = recording.values(Kind.UPDATE, Statistic.ABS_MAX) > 0
-    norms = recording.values(Kind.PARAMETER, Statistic.NORM)
+def _moved(recording: Recording, parameters: Iterable[ParameterInfo]) -> frozenset[str]:
+    """Paths of those parameters whose values changed, within a step or from one observed step to another."""
+    paths = frozenset[str]().union(*map(names, parameters))
+    updates, weights = (
+        {column: site.path for column, site in enumerate(recording.sites_of(kind)) if site.path in paths}
+        for kind in (Kind.UPDATE, Kind.PARAMETER)
+    )
+    steps = recording.values(Kind.UPDATE, Statistic.ABS_MAX, [*updates]) > 0
+    norms = recording.values(Kind.PARAMETER, Statistic.NORM, [*weights])
     # fmax and fmin pass over NaN, which is "not measured" here.
     highest: Floats = np.fmax.reduce(norms, axis=0, initial=np.nan)
     lowest: Floats = np.fmin.reduce(norms, axis=0, initial=np.nan)
-    moved = _paths(recording.sites_of(Kind.UPDATE), np.asarray(steps.any(axis=0)))
-    return moved | _paths(recording.sites_of(Kind.PARAMETER), np.asarray(highest > lowest * (1 + SAME)))
+    stepped, changed = np.asarray(steps.any(axis=0)), np.asarray(highest > lowest * (1 + SAME))
+    return frozenset((*compress(updates.values(), stepped), *compress(weights.values(), changed)))
 
 
 def _paths(sites: Sequence[Site], chosen: NDArray[np.bool_]) -> frozenset[str]:

@@ -4,11 +4,11 @@ Five numbers are stored per site and step (`STORED`). They merge by addition, mi
 micro-batches and windows merge exactly; every other statistic is derived from them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from gradscope.traces import Failure, Location, Operation, Verification
 
 Floats: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = NDArray[np.intp]
+Answer = TypeVar("Answer")
 Measure: TypeAlias = Callable[[Floats], float]
 
 
@@ -289,6 +290,10 @@ class Recording:
         return _columns_of(self.sites)
 
     @cached_property
+    def _answers(self) -> dict[object, object]:
+        return {}
+
+    @cached_property
     def _tables(self) -> dict[Kind, Floats]:
         return {}
 
@@ -300,8 +305,19 @@ class Recording:
         """The sites of one kind, in forward order: the columns of `values`."""
         return self._columns[kind][1]
 
-    def values(self, kind: Kind, statistic: Statistic) -> Floats:
-        """One statistic of shape (observed steps, sites of that kind); NaN where it was not measured."""
+    def once(self, question: Callable[["Recording"], Answer]) -> Answer:
+        """The answer to a question about this recording, however often it is asked."""
+        if question not in self._answers:
+            self._answers[question] = question(self)
+        return cast(Answer, self._answers[question])
+
+    def values(self, kind: Kind, statistic: Statistic, only: Sequence[int] | None = None) -> Floats:
+        """One statistic of shape (observed steps, sites of that kind); NaN where it was not measured.
+
+        With `only`, of these sites, in ascending order, at their price.
+        """
+        if only is not None:
+            return derive(self._table(self._columns[kind][0][list(only)]), statistic)
         if kind not in self._tables:
             self._tables[kind] = self._table(self._columns[kind][0])
         return derive(self._tables[kind], statistic)
