@@ -49,10 +49,8 @@ class Engine:
 
     def due(self, arrived: Iterable[Step], now: float) -> bool:
         """Whether there is reason to run, given the steps that have just arrived and the time in seconds."""
-        steps = tuple(arrived)
-        odd = [mark for step in steps if step.notable and (mark := _mark(step)) not in self._marks]
-        self._marks.extend(odd)
-        due = bool(odd) or now >= self._next or any(self._is_early(step) for step in steps)
+        reasons = [self._is_news(step) or self._is_early(step) for step in arrived]
+        due = now >= self._next or any(reasons)
         self._asked = now if due else None
         return due
 
@@ -116,6 +114,13 @@ class Engine:
         current = {(result.analyzer, result.cause) for result in results if isinstance(result, Finding)}
         for key in [key for key in self._found if key[0] == analyzer and key not in current]:
             del self._found[key]
+
+    def _is_news(self, step: Step) -> bool:
+        """Whether it is notable, and not just as one before it."""
+        if not step.notable or (mark := _mark(step)) in self._marks:
+            return False
+        self._marks.append(mark)
+        return True
 
     def _is_early(self, step: Step) -> bool:
         first, end = self._early
