@@ -1,16 +1,17 @@
 """How values flow through traced operations: from where, to where, and through which views. Pure functions."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, groupby
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 from gradscope.traces import Operand, Operation
 
 Edge: TypeAlias = tuple[Operand, Operation]
 End: TypeAlias = tuple[int, bool]
 Ends: TypeAlias = frozenset[End]
+Told = TypeVar("Told")
 Beyond: TypeAlias = Callable[[Operand, Operation, Mapping[int, Ends], Collection[int]], Ends]
 
 NOWHERE: Ends = frozenset()
@@ -59,6 +60,7 @@ class Flow:
         self._toward: dict[tuple[int, ...], frozenset[int]] = {}
         self._ends: dict[tuple[int, ...], Mapping[int, Ends]] = {}
         self._final: dict[Ends, Ends] = {}
+        self._told: dict[Hashable, tuple[object, ...]] = {}
 
     @cached_property
     def edges(self) -> Mapping[int, list[Edge]]:
@@ -94,6 +96,11 @@ class Flow:
         return tuple(operation for operation in self.operations if operation.is_loss)
 
     @cached_property
+    def written(self) -> frozenset[str]:
+        """The parameters that the program itself writes to."""
+        return frozenset(operation.written for operation in self.operations if operation.written)
+
+    @cached_property
     def toward_loss(self) -> frozenset[int]:
         """Indices of the operations whose results flow into a loss, by a graph or not."""
         return self.toward(self.losses)
@@ -115,6 +122,12 @@ class Flow:
             indices = [operation.index for operation in run]
             stretches |= dict.fromkeys(indices, indices[0]) if off else {}
         return stretches
+
+    def once(self, judge: Callable[["Flow"], Iterable[Told]]) -> tuple[Told, ...]:
+        """What a judge of these operations alone has to tell. It is asked once: a trace is judged many times."""
+        if judge not in self._told:
+            self._told[judge] = tuple(judge(self))
+        return cast(tuple[Told, ...], self._told[judge])
 
     def upstream(self, operations: Iterable[Operation], around: Collection[int] = ()) -> frozenset[int]:
         """Indices of these operations and of all that they are computed from, on ways that do not enter `around`."""

@@ -1,47 +1,75 @@
 """Runs analyzers over recordings as they grow, and makes one finding of one cause."""
 
+from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Thread
+from time import perf_counter
 from typing import TypeAlias
 
 from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
+from gradscope.finiteness import pattern
 from gradscope.records import Kind, Recording, Step
 
 FIRST = 20
 PERIOD = 1.0
+SHARE = 0.002
+AGAIN = 4
+MOST_MARKS = 16
 MOST_RESULTS = 1000
 PATIENCE = 10.0
 OUR_ANALYZERS = "gradscope.analyzers."
 
 Results: TypeAlias = tuple[Finding | Request, ...]
+News: TypeAlias = tuple[tuple[Finding, ...], tuple[Request, ...]]
+Mark: TypeAlias = tuple[object, ...]
 
 
 @dataclass
 class Engine:
     """Remembers what was found; each analyzer sees every recording that it has reason to see.
 
-    All run after each of the first `FIRST` steps, then at most once in `PERIOD` seconds, and at the end.
-    In between, exact ones (`every_step`) run as soon as a notable step has arrived.
+    All run after the steps 0, 1, 2, 4, 8 and 16, `AGAIN` steps after a closer look was wanted, and at the end; else at
+    most once in `PERIOD` seconds, and so rarely that they take no more than `SHARE` of the time. In between, exact
+    ones (`every_step`) run as soon as a step has arrived that is notable in another way than those before it.
     """
 
     analyzers: tuple[Analyzer, ...]
     _found: dict[tuple[str, str], Finding] = field(default_factory=dict)
     _failed: dict[str, str] = field(default_factory=dict)
-    _last_run: float = float("-inf")
+    _requested: set[Request] = field(default_factory=set)
+    _marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=MOST_MARKS))
+    _early: tuple[int, int] = (0, FIRST)
+    _next: float = float("-inf")
+    _price: float = 0.0
+    _asked: float | None = None
 
     def due(self, arrived: Iterable[Step], now: float) -> bool:
         """Whether there is reason to run, given the steps that have just arrived and the time in seconds."""
-        steps = tuple(arrived)
-        early = any(step.index < FIRST for step in steps)
-        return early or now >= self._last_run + PERIOD or any(step.notable for step in steps)
+        reasons = [self._is_news(step) or self._is_early(step) for step in arrived]
+        due = now >= self._next or any(reasons)
+        self._asked = now if due else None
+        return due
 
-    def run(self, recording: Recording, now: float) -> tuple[tuple[Finding, ...], tuple[Request, ...]]:
+    def run(self, recording: Recording, now: float) -> News:
         """Judge a recording at a time in seconds. Returns what is new, and which closer looks are wanted."""
-        everything = self._everything(recording, now)
+        begin = perf_counter()
+        early = bool(recording.steps) and self._is_early(recording.steps[-1])
+        everything = early or recording.complete or now >= self._next
+        new, requests = self._run(recording, everything)
+        self._plan(recording, early, requests)
+        if everything:
+            waited = 0.0 if self._asked is None else now - self._asked  # for the recording, which is part of the price
+            before, self._price = self._price, waited + perf_counter() - begin
+            # One run may be dear by chance, and the first is: so of two the cheaper counts.
+            self._next = now + max(PERIOD, min(before, self._price) / SHARE)
+        self._asked = None
+        return new, requests
+
+    def _run(self, recording: Recording, everything: bool) -> News:
         new: list[Finding] = []
         requests: list[Request] = []
         for analyzer in self.analyzers:
@@ -87,12 +115,26 @@ class Engine:
         for key in [key for key in self._found if key[0] == analyzer and key not in current]:
             del self._found[key]
 
-    def _everything(self, recording: Recording, now: float) -> bool:
-        early = bool(recording.steps) and recording.steps[-1].index < FIRST
-        if not (early or recording.complete or now >= self._last_run + PERIOD):
+    def _is_news(self, step: Step) -> bool:
+        """Whether it is notable, and not just as one before it."""
+        if not step.notable or (mark := _mark(step)) in self._marks:
             return False
-        self._last_run = now
+        self._marks.append(mark)
         return True
+
+    def _is_early(self, step: Step) -> bool:
+        first, end = self._early
+        return first <= step.index < end
+
+    def _plan(self, recording: Recording, early: bool, requests: Iterable[Request]) -> None:
+        """Decide after which step all run again, whatever they cost."""
+        last = recording.steps[-1].index if recording.steps else -1
+        if early:
+            self._early = max(last + 1, 2 * last), self._early[1]
+        if not self._requested.issuperset(requests):
+            self._requested.update(requests)
+            again, (first, end) = last + AGAIN, self._early
+            self._early = min(first, again) if first > last else again, max(end, again + FIRST)
 
     def _judged(self, analyzer: Analyzer, recording: Recording) -> Iterable[Finding | Request]:
         if analyzer.name in self._failed:
@@ -145,6 +187,13 @@ def _bounded(analyzer: Analyzer, recording: Recording) -> Results:
         return future.result(PATIENCE)
     except TimeoutError:
         raise TimeoutError(f"no result after {PATIENCE:g} seconds") from None
+
+
+def _mark(step: Step) -> Mark:
+    """In what way a step is notable."""
+    odd = (event for event in step.events if event.reused or event.cleared or event.non_finite)
+    events = tuple((e.optimizer, e.parameters, e.reused, e.cleared, e.non_finite) for e in odd)
+    return step.end, events, pattern(step)
 
 
 def _importance(finding: Finding) -> tuple[int, int]:

@@ -1,40 +1,41 @@
 """Which steps and sites held NaN or Inf. Pure functions of a recording."""
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.records import STORED, Kind, Recording, Statistic, Step, StepEnd
-
-SUM = STORED.index(Statistic.SUM)
+from gradscope.records import NOTHING, Kind, Recording, Statistic, Step, StepEnd
 
 Flags: TypeAlias = NDArray[np.bool_]
 
 
 def first_bad(recording: Recording) -> int | None:
     """The first observed row that holds what no step may hold."""
-    if _all_finite(recording):
+    rows, odd = _odd(recording)
+    if not rows:
         return None
-    nan, _ = held(recording, Kind.ACTIVATION)
-    gradients = _gradients(recording)
-    outputs = nan.any(axis=1) & ~_harmless(recording)
-    bad = np.flatnonzero(outputs | _weights(recording) | (gradients & ~_skipped(recording, gradients)))
-    return int(bad[0]) if len(bad) else None
+    nan, _ = held(odd, Kind.ACTIVATION)
+    gradients = _gradients(odd)
+    outputs = nan.any(axis=1) & ~_harmless(odd)
+    bad = np.flatnonzero(outputs | _weights(odd) | (gradients & ~_skipped(odd, gradients)))
+    return rows[bad[0]] if len(bad) else None
 
 
 def passed_over(recording: Recording) -> int | None:
     """The first observed row in which an output held NaN that neither a gradient nor a weight has seen."""
-    if _all_finite(recording):
+    rows, odd = _odd(recording)
+    if not rows:
         return None
-    nan, _ = held(recording, Kind.ACTIVATION)
-    rows = np.flatnonzero(nan.any(axis=1) & _harmless(recording))
-    return int(rows[0]) if len(rows) else None
+    nan, _ = held(odd, Kind.ACTIVATION)
+    quiet = np.flatnonzero(nan.any(axis=1) & _harmless(odd))
+    return rows[quiet[0]] if len(quiet) else None
 
 
 def first_told(recording: Recording) -> Step | None:
     """The first step that was not observed and whose sampled gradients held NaN or Inf when they were used."""
-    told = [step for step in recording.steps if step.stored is None and any(event.non_finite for event in step.events)]
+    told = [s for s in recording.notable if s.stored is None and any(event.non_finite for event in s.events)]
     if not told:
         return None
     finite = (recording.values(Kind.PARAMETER, Statistic.COUNT) > 0).any(axis=1) & ~anywhere(recording, Kind.PARAMETER)
@@ -45,8 +46,8 @@ def first_told(recording: Recording) -> Step | None:
 
 def poisoned(recording: Recording, before: int | None = None) -> bool:
     """Whether weights held NaN or Inf, after a step before the given one or after any."""
-    rows = [i for i, step in enumerate(recording.observed) if before is None or step.index < before]
-    return bool(anywhere(recording, Kind.PARAMETER)[rows].any())
+    steps = tuple(step for step in recording.notable if before is None or step.index < before)
+    return bool(steps and anywhere(replace(recording, steps=steps), Kind.PARAMETER).any())
 
 
 def with_bad_gradient(recording: Recording, step: int) -> tuple[str, ...]:
@@ -54,21 +55,34 @@ def with_bad_gradient(recording: Recording, step: int) -> tuple[str, ...]:
     rows = [i for i, each in enumerate(recording.observed) if each.index == step]
     if not rows:
         return ()
-    nan, inf = (table[rows[0]] for table in held(recording, Kind.PARAMETER_GRADIENT))
+    nan, inf = held_in(recording, rows[0], Kind.PARAMETER_GRADIENT)
     sites = recording.sites_of(Kind.PARAMETER_GRADIENT)
     return tuple(sites[column].path for column in np.flatnonzero(nan | inf).tolist())
 
 
 def new_inf(recording: Recording, row: int) -> Flags:
     """Outputs that hold Inf for the first time; where there is no earlier step, -Inf may be a mask and is left out."""
-    inf = held(recording, Kind.ACTIVATION)[1]
-    above = recording.values(Kind.ACTIVATION, Statistic.MAX)[row] == np.inf
-    return np.asarray(inf[row] & ~inf[:row].any(axis=0) & (above | (row > 0)))
+    _, inf = held_in(recording, row, Kind.ACTIVATION)
+    _, earlier = _odd(replace(recording, steps=recording.observed[:row]))
+    above = recording.at(row, Kind.ACTIVATION, Statistic.MAX) == np.inf
+    return np.asarray(inf & ~held(earlier, Kind.ACTIVATION)[1].any(axis=0) & (above | (row > 0)))
+
+
+def pattern(step: Step) -> bytes:
+    """Which sites of a step were measured, and which held NaN, Inf or nothing but zeros."""
+    stored = NOTHING if step.stored is None else step.stored
+    count, _, squares, low, high = stored.T
+    return np.packbits([count > 0, np.isnan(low), np.isinf(low), np.isinf(high), squares == 0]).tobytes()
 
 
 def held(recording: Recording, kind: Kind) -> tuple[Flags, Flags]:
     """Where a kind holds NaN and where it holds Inf, each of shape (observed steps, sites)."""
     return recording.values(kind, Statistic.NAN) == 1, recording.values(kind, Statistic.INF) == 1
+
+
+def held_in(recording: Recording, row: int, kind: Kind) -> tuple[Flags, Flags]:
+    """The same of one observed row, each of shape (sites,)."""
+    return recording.at(row, kind, Statistic.NAN) == 1, recording.at(row, kind, Statistic.INF) == 1
 
 
 def anywhere(recording: Recording, kind: Kind) -> Flags:
@@ -77,9 +91,10 @@ def anywhere(recording: Recording, kind: Kind) -> Flags:
     return np.asarray((nan | inf).any(axis=1))
 
 
-def _all_finite(recording: Recording) -> bool:
-    """At the price of one sum a step: NaN and Inf stay in a sum."""
-    return all(np.isfinite(step.stored[:, SUM].sum()) for step in recording.observed if step.stored is not None)
+def _odd(recording: Recording) -> tuple[list[int], Recording]:
+    """The observed rows that hold NaN or Inf, and a recording of them alone: what is finite need not be looked at."""
+    rows = [row for row, step in enumerate(recording.observed) if not step.finite]
+    return rows, replace(recording, steps=tuple(recording.observed[row] for row in rows))
 
 
 def _weights(recording: Recording) -> Flags:

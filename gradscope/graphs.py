@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradscope.dataflow import CHECKPOINT, EXITS, SAMPLING, Flow, flow_of, strangers
 from gradscope.records import Call, Floats, Kind, ParameterInfo, Recording, Site, Statistic, StepEnd
@@ -67,26 +69,31 @@ def starved(recording: Recording) -> tuple[ParameterInfo, ...]:
     Parameters of an optimizer that has not stepped yet are not judged while another one has, and neither
     are those that something else than an optimizer moves, as an averaged codebook.
     """
+    return recording.once(_starved)
+
+
+def _starved(recording: Recording) -> tuple[ParameterInfo, ...]:
     trainable = [parameter for parameter in recording.parameters if parameter.trainable]
     hungry = [parameter for parameter in trainable if not parameter.contributions]
-    traced = _optimized(recording) and bool(flow_of(recording.operations).losses)
+    traced = bool(hungry) and _optimized(recording) and bool(flow_of(recording.operations).losses)
     if not hungry or (len(hungry) == len(trainable) and not traced):
         return ()
     if not (_optimized(recording) or recording.complete) and all(s.end is StepEnd.OPEN for s in recording.steps):
         return ()
-    return _without(_moved(recording) | _written(recording), _stepped(recording, hungry))
+    hungry = _stepped(recording, hungry)
+    return _without(_moved(recording, hungry) | _written(recording), hungry)
 
 
 def unmoved(recording: Recording) -> tuple[ParameterInfo, ...]:
     """Trainable parameters whose gradient was exactly zero whenever it was measured."""
+    doubtful = _not_above_zero(recording)
+    if not doubtful:
+        return ()
     measured = recording.values(Kind.PARAMETER_GRADIENT, Statistic.COUNT) > 0
     zero = recording.values(Kind.PARAMETER_GRADIENT, Statistic.ABS_MAX) == 0
-    chosen = measured.any(axis=0) & (zero | ~measured).all(axis=0)
-    if not chosen.any():
-        return ()
-    paths = _paths(recording.sites_of(Kind.PARAMETER_GRADIENT), chosen)
-    fed = [each for each in recording.parameters if each.trainable and each.contributions and names(each) & paths]
-    return _without(_written(recording), _stepped(recording, fed))
+    paths = _paths(recording.sites_of(Kind.PARAMETER_GRADIENT), measured.any(axis=0) & (zero | ~measured).all(axis=0))
+    chosen = [parameter for parameter in doubtful if names(parameter) & paths]
+    return _without(_written(recording), _stepped(recording, chosen))
 
 
 def settled(recording: Recording) -> bool:
@@ -122,6 +129,15 @@ def unspoken(recording: Recording, parameters: Collection[ParameterInfo]) -> tup
     """Those that no trace speaks for: no loss does, or what used them ran before the trace began."""
     uses = flow_of(recording.operations).uses
     return tuple(p for p in parameters if not (losses(recording, p) and any(name in uses for name in names(p))))
+
+
+def starving_cuts(recording: Recording) -> tuple[Cut, ...]:
+    """The cuts by which starved parameters are cut off."""
+    return recording.once(_starving_cuts)
+
+
+def _starving_cuts(recording: Recording) -> tuple[Cut, ...]:
+    return cuts(recording, starved(recording))
 
 
 def cuts(recording: Recording, parameters: Collection[ParameterInfo]) -> tuple[Cut, ...]:
@@ -166,6 +182,8 @@ def gap(recording: Recording, parameters: Collection[ParameterInfo]) -> Gap | No
     None when there is no such place, for example because a module before the starved ones did receive a
     gradient, so that they may just as well be a branch that nobody uses.
     """
+    if not parameters:
+        return None
     order = {module.path: row for row, module in enumerate(recording.modules)}
     reached = _with_gradient(recording)
     working = ran(recording, Call.GRAD)
@@ -189,7 +207,8 @@ def without_grad(recording: Recording, parameters: Collection[ParameterInfo]) ->
 def cut_off(recording: Recording) -> frozenset[str]:
     """Paths of the starved parameters that a cut explains: by the trace, by module facts where none speaks for them."""
     hungry = starved(recording)
-    by_trace = (each.victims for found in (cuts, escapes) for each in found(recording, hungry))
+    cut, escaped = starving_cuts(recording), escapes(recording, hungry)
+    by_trace = *(each.victims for each in cut), *(each.victims for each in escaped)
     silent = unspoken(recording, hungry)
     place = gap(recording, silent)
     by_modules = (*without_grad(recording, silent), *(place.victims if place else ()))
@@ -223,32 +242,48 @@ def _without(paths: frozenset[str], parameters: Iterable[ParameterInfo]) -> tupl
 
 def _written(recording: Recording) -> frozenset[str]:
     """Paths of the parameters that the program itself writes to."""
-    return frozenset(operation.written for operation in recording.operations if operation.written)
+    return flow_of(recording.operations).written
 
 
-def _moved(recording: Recording) -> frozenset[str]:
-    """Paths of the parameters whose values changed, within a step or from one observed step to another."""
-    steps = recording.values(Kind.UPDATE, Statistic.ABS_MAX) > 0
-    norms = recording.values(Kind.PARAMETER, Statistic.NORM)
+def _not_above_zero(recording: Recording) -> list[ParameterInfo]:
+    """Trainable parameters that receive gradients, of which the last observed step shows none that is not zero."""
+    if not recording.observed:
+        return []
+    zero = recording.at(-1, Kind.PARAMETER_GRADIENT, Statistic.ABS_MAX) == 0
+    unmeasured = recording.at(-1, Kind.PARAMETER_GRADIENT, Statistic.COUNT) == 0
+    paths = _paths(recording.sites_of(Kind.PARAMETER_GRADIENT), zero | unmeasured)
+    fed = (parameter for parameter in recording.parameters if paths and parameter.trainable and parameter.contributions)
+    return [parameter for parameter in fed if names(parameter) & paths]
+
+
+def _moved(recording: Recording, parameters: Iterable[ParameterInfo]) -> frozenset[str]:
+    """Paths of those parameters whose values changed, within a step or from one observed step to another."""
+    paths = frozenset[str]().union(*map(names, parameters))
+    updates, weights = (
+        {column: site.path for column, site in enumerate(recording.sites_of(kind)) if site.path in paths}
+        for kind in (Kind.UPDATE, Kind.PARAMETER)
+    )
+    steps = recording.values(Kind.UPDATE, Statistic.ABS_MAX, [*updates]) > 0
+    norms = recording.values(Kind.PARAMETER, Statistic.NORM, [*weights])
     # fmax and fmin pass over NaN, which is "not measured" here.
     highest: Floats = np.fmax.reduce(norms, axis=0, initial=np.nan)
     lowest: Floats = np.fmin.reduce(norms, axis=0, initial=np.nan)
-    moved = _paths(recording.sites_of(Kind.UPDATE), np.any(steps, axis=0))
-    return moved | _paths(recording.sites_of(Kind.PARAMETER), highest > lowest * (1 + SAME))
+    stepped, changed = np.asarray(steps.any(axis=0)), np.asarray(highest > lowest * (1 + SAME))
+    return frozenset((*compress(updates.values(), stepped), *compress(weights.values(), changed)))
 
 
-def _paths(sites: Sequence[Site], chosen: Iterable[bool]) -> frozenset[str]:
-    return frozenset(site.path for site, yes in zip(sites, chosen, strict=True) if yes)
+def _paths(sites: Sequence[Site], chosen: NDArray[np.bool_]) -> frozenset[str]:
+    return frozenset(sites[column].path for column in np.flatnonzero(chosen).tolist())
 
 
 def _with_gradient(recording: Recording) -> frozenset[str]:
     """Modules that a gradient arrived at, in the last observed step in which any did."""
-    arrived = recording.values(Kind.ACTIVATION_GRADIENT, Statistic.COUNT) > 0
-    steps = np.flatnonzero(arrived.any(axis=1))
-    if not len(steps):
-        return frozenset()
     sites = recording.sites_of(Kind.ACTIVATION_GRADIENT)
-    return frozenset(sites[column].module for column in np.flatnonzero(arrived[steps[-1]]))
+    for row in reversed(range(len(recording.observed))):
+        arrived = np.flatnonzero(recording.at(row, Kind.ACTIVATION_GRADIENT, Statistic.COUNT)).tolist()
+        if arrived:
+            return frozenset(sites[column].module for column in arrived)
+    return frozenset()
 
 
 def _may_be_copied(recording: Recording, cut: Cut) -> bool:

@@ -4,11 +4,11 @@ Five numbers are stored per site and step (`STORED`). They merge by addition, mi
 micro-batches and windows merge exactly; every other statistic is derived from them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from gradscope.errors import NotRecorded
 from gradscope.traces import Failure, Location, Operation, Verification
 
 Floats: TypeAlias = NDArray[np.float64]
+Columns: TypeAlias = NDArray[np.intp]
+Answer = TypeVar("Answer")
+Measure: TypeAlias = Callable[[Floats], float]
 
 
 class Kind(StrEnum):
@@ -49,6 +52,7 @@ class Statistic(StrEnum):
 STORED = (Statistic.COUNT, Statistic.SUM, Statistic.SQUARES, Statistic.MIN, Statistic.MAX)
 ROOT = "(root)"
 UNMEASURED = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
+NOTHING = np.empty((0, len(STORED)))
 
 
 def merge(left: Floats, right: Floats) -> Floats:
@@ -91,10 +95,19 @@ def derive(stored: Floats, statistic: Statistic) -> Floats:
 
 
 def _finite(stored: Floats) -> bool:
-    """Whether no measured site held NaN or Inf."""
+    """Whether no measured site held NaN or Inf. Both stay in a sum, so finite sums settle it."""
+    if np.isfinite(stored[:, 1]).all():
+        return True
     low, high = stored[:, 3], stored[:, 4]
-    with np.errstate(invalid="ignore"):
-        return bool(np.all((np.isfinite(low) & np.isfinite(high)) | (stored[:, 0] == 0)))
+    return bool(np.all((np.isfinite(low) & np.isfinite(high)) | (stored[:, 0] == 0)))
+
+
+def _part(stored: Floats | None, columns: Columns) -> Floats:
+    """The rows of some sites, in ascending order; those that were not known then are unmeasured."""
+    rows = NOTHING if stored is None else stored
+    known = columns[: columns.searchsorted(len(rows))]
+    missing = len(columns) - len(known)
+    return np.concatenate([rows[known], np.tile(UNMEASURED, (missing, 1))]) if missing else rows[known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,9 @@ class Site:
     def path(self) -> str:
         """The full name: "encoder.0.weight" for a parameter, "encoder.0" for an output."""
         return ".".join(part for part in (self.module, self.name) if part) or ROOT
+
+
+ByKind: TypeAlias = Mapping[Kind, tuple[Columns, tuple[Site, ...]]]
 
 
 class EventKind(StrEnum):
@@ -175,10 +191,19 @@ class Step:
     calls: NDArray[np.uint8] | None = None
 
     @cached_property
+    def finite(self) -> bool:
+        """Whether neither NaN nor Inf was measured in it."""
+        return self.stored is None or _finite(self.stored)
+
+    @cached_property
     def notable(self) -> bool:
         """Whether it holds what exact analyzers look for: a wrongly used gradient, NaN or Inf."""
-        used = any(event.reused or event.cleared or event.non_finite for event in self.events)
-        return used or (self.stored is not None and not _finite(self.stored))
+        return not self.finite or any(event.reused or event.cleared or event.non_finite for event in self.events)
+
+    @cached_property
+    def numbers(self) -> dict[Measure, tuple[Columns, float]]:
+        """What `Recording.each` has made of it, and of which sites."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +267,14 @@ class Recording:
         return tuple(step for step in self.steps if step.stored is not None)
 
     @cached_property
+    def notable(self) -> tuple[Step, ...]:
+        """The steps that exact analyzers look at."""
+        return tuple(step for step in self.steps if step.notable)
+
+    @cached_property
     def stored(self) -> Floats:
         """Stored statistics of shape (observed steps, sites, 5)."""
-        table = np.tile(UNMEASURED, (len(self.observed), len(self.sites), 1))
-        for row, step in zip(table, self.observed, strict=True):
-            if step.stored is not None:
-                row[: len(step.stored)] = step.stored
-        return table
+        return self._table(np.arange(len(self.sites)))
 
     @cached_property
     def calls(self) -> NDArray[np.uint8]:
@@ -260,17 +286,53 @@ class Recording:
         return table
 
     @cached_property
-    def _columns(self) -> dict[Kind, NDArray[np.intp]]:
-        kinds = np.array([site.kind for site in self.sites], dtype=object)
-        return {kind: np.flatnonzero(kinds == kind) for kind in Kind}
+    def _columns(self) -> ByKind:
+        return _columns_of(self.sites)
+
+    @cached_property
+    def _answers(self) -> dict[object, object]:
+        return {}
+
+    @cached_property
+    def _tables(self) -> dict[Kind, Floats]:
+        return {}
+
+    def _table(self, columns: Columns) -> Floats:
+        rows = [_part(step.stored, columns) for step in self.observed]
+        return np.concatenate(rows or [NOTHING]).reshape(len(rows), len(columns), len(STORED))
 
     def sites_of(self, kind: Kind) -> tuple[Site, ...]:
         """The sites of one kind, in forward order: the columns of `values`."""
-        return tuple(self.sites[column] for column in self._columns[kind])
+        return self._columns[kind][1]
 
-    def values(self, kind: Kind, statistic: Statistic) -> Floats:
-        """One statistic of shape (observed steps, sites of that kind); NaN where it was not measured."""
-        return derive(self.stored[:, self._columns[kind]], statistic)
+    def once(self, question: Callable[["Recording"], Answer]) -> Answer:
+        """The answer to a question about this recording, however often it is asked."""
+        if question not in self._answers:
+            self._answers[question] = question(self)
+        return cast(Answer, self._answers[question])
+
+    def values(self, kind: Kind, statistic: Statistic, only: Sequence[int] | None = None) -> Floats:
+        """One statistic of shape (observed steps, sites of that kind); NaN where it was not measured.
+
+        With `only`, of these sites, in ascending order, at their price.
+        """
+        if only is not None:
+            return derive(self._table(self._columns[kind][0][list(only)]), statistic)
+        if kind not in self._tables:
+            self._tables[kind] = self._table(self._columns[kind][0])
+        return derive(self._tables[kind], statistic)
+
+    def at(self, row: int, kind: Kind, statistic: Statistic) -> Floats:
+        """A row of `values`, at the price of one step."""
+        return derive(_part(self.observed[row].stored, self._columns[kind][0]), statistic)
+
+    def each(self, kind: Kind, measure: Measure) -> Floats:
+        """One number for each observed step: what `measure` makes of the stored statistics of one kind (sites, 5).
+
+        A step remembers it, because successive recordings of a run share their steps.
+        """
+        columns, _ = self._columns[kind]
+        return np.array([_number(step, columns, measure) for step in self.observed], float)
 
     def row(self, step: int, kind: Kind) -> int | None:
         """The row of a step among the observed ones.
@@ -290,3 +352,26 @@ class Recording:
             f"kept are {len(steps)} observed steps from {steps[0]} to {steps[-1]}" if steps else "no step was observed"
         )
         raise NotRecorded(f"step {step} was not observed or is not kept any more: {kept}; step=-1 takes the last one")
+
+
+def _number(step: Step, columns: Columns, measure: Measure) -> float:
+    known = step.numbers.get(measure)
+    if known is None or known[0] is not columns:
+        known = step.numbers[measure] = columns, measure(_part(step.stored, columns))
+    return known[1]
+
+
+def _columns_of(sites: tuple[Site, ...]) -> ByKind:
+    """The sites of each kind and their columns. The last answer is kept: a run's recordings have the same sites."""
+    global _last  # noqa: PLW0603  as said
+    known = _last
+    if known[0] != sites:
+        found: dict[Kind, list[int]] = {kind: [] for kind in Kind}
+        for column, site in enumerate(sites):
+            found[site.kind].append(column)
+        by_kind = {kind: (np.array(at, np.intp), tuple(sites[column] for column in at)) for kind, at in found.items()}
+        known = _last = sites, by_kind
+    return known[1]
+
+
+_last: tuple[tuple[Site, ...] | None, ByKind] = (None, {})

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
+from math import inf, isnan, sqrt
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -59,17 +60,20 @@ class Growth(NamedTuple):
 
 def slope(recording: Recording, toward_input: Literal["falls", "grows"], limits: Limits) -> Slope | None:
     """The slope of the gradients, if they fall (or grow) from the loss toward the input as `limits` say."""
+    rows = _backwards(recording)
+    last, decades = next(rows, (0, ()))
+    if not decades or min(map(_range, decades)) < np.log10(limits.factor):
+        return None
     sign = 1.0 if toward_input == "falls" else -1.0
-    tables = [_decades(recording, statistic) for statistic in (Statistic.RMS, Statistic.NORM)]
-    rows = np.flatnonzero(np.isfinite(tables[0]).any(axis=1)).tolist()
-    if not rows or min(_range(table[rows[-1]]) for table in tables) < np.log10(limits.factor):
-        return None
     leaves = _leaves(recording.sites_of(GRADIENT))
-    curves = [sign * table[:, leaves] for table in tables]
-    agreeing = list(_trailing(rows, curves, limits))
-    if len(agreeing) < min(limits.steps, len(rows)):
-        return None
-    return _slope(recording, leaves, curves[0], agreeing)
+    agreeing, least = list[int](), limits.steps
+    for row, curves in chain([(last, decades)], rows):
+        if not all(_rises(sign * curve[leaves], limits) for curve in curves):
+            break
+        agreeing.append(row)
+    else:  # a young run has fewer
+        least = 0
+    return _slope(recording, leaves, sign * decades[0][leaves], agreeing) if len(agreeing) >= least else None
 
 
 def gradient_norms(recording: Recording) -> Floats:
@@ -77,10 +81,7 @@ def gradient_norms(recording: Recording) -> Floats:
 
     Inf where a gradient held NaN or Inf; NaN where nothing was measured or a gradient scaler skipped the step.
     """
-    squares = recording.values(Kind.PARAMETER_GRADIENT, Statistic.SQUARES)
-    measured = recording.values(Kind.PARAMETER_GRADIENT, Statistic.COUNT) > 0
-    total = np.where(measured, squares, 0.0).sum(axis=1)
-    norms = np.sqrt(np.where(np.isnan(total), np.inf, total))
+    norms = recording.each(Kind.PARAMETER_GRADIENT, _norm)
     used = np.array([step.end is not StepEnd.CLEARED for step in recording.observed], bool)
     return np.where(used & (norms > 0), norms, np.nan)
 
@@ -88,7 +89,7 @@ def gradient_norms(recording: Recording) -> Floats:
 def first_overflow(recording: Recording, norms: Floats) -> int | None:
     """The first step that used a gradient with NaN or Inf, observed or not."""
     seen = [recording.observed[row].index for row in np.flatnonzero(np.isinf(norms)).tolist()]
-    told = [step.index for step in recording.steps if any(event.non_finite for event in step.events)]
+    told = [step.index for step in recording.notable if any(event.non_finite for event in step.events)]
     return min([*seen, *told], default=None)
 
 
@@ -128,13 +129,26 @@ def update_ratio(recording: Recording, row: int) -> float:
 
 
 def _norms_by_path(recording: Recording, kind: Kind, row: int) -> dict[str, float]:
-    norms = recording.values(kind, Statistic.NORM)[row].tolist()
+    norms = recording.at(row, kind, Statistic.NORM).tolist()
     return {site.path: norm for site, norm in zip(recording.sites_of(kind), norms, strict=True)}
 
 
-def _decades(recording: Recording, statistic: Statistic) -> Floats:
-    """log10 of shape (observed steps, sites); NaN where there is no number above zero."""
-    values = recording.values(GRADIENT, statistic)
+def _norm(stored: Floats) -> float:
+    """The norm over all sites; Inf where one of them held NaN or Inf."""
+    squares = float(stored[:, 2].sum())
+    return inf if isnan(squares) else sqrt(squares)
+
+
+def _backwards(recording: Recording) -> Iterator[tuple[int, tuple[Floats, Floats]]]:
+    """The rows that hold gradients, from the last one back, each with their rms and norm in decades."""
+    for row in reversed(range(len(recording.observed) if recording.sites_of(GRADIENT) else 0)):
+        rms, norm = (_decades(recording.at(row, GRADIENT, each)) for each in (Statistic.RMS, Statistic.NORM))
+        if np.isfinite(rms).any():
+            yield row, (rms, norm)
+
+
+def _decades(values: Floats) -> Floats:
+    """log10; NaN where there is no number above zero."""
     usable = np.isfinite(values) & (values > 0)
     return np.log10(np.where(usable, values, 1.0), out=np.full_like(values, np.nan), where=usable)
 
@@ -149,14 +163,6 @@ def _leaves(sites: Sequence[Site]) -> list[int]:
     containers = {""}.union(*(accumulate(site.module.split(".")[:-1], "{}.{}".format) for site in sites))
     kept = [column for column, site in enumerate(sites) if site.module not in containers]
     return kept or list(range(len(sites)))
-
-
-def _trailing(rows: Sequence[int], curves: Sequence[Floats], limits: Limits) -> Iterator[int]:
-    """The rows, from the last one back, that slope without a break."""
-    for row in reversed(rows):
-        if not all(_rises(curve[row], limits) for curve in curves):
-            return
-        yield row
 
 
 def _rises(curve: Floats, limits: Limits) -> bool:
@@ -181,12 +187,13 @@ def _rank_correlation(values: Floats) -> float:
 
 
 def _slope(recording: Recording, leaves: Sequence[int], curve: Floats, rows: Sequence[int]) -> Slope:
-    last, first = rows[0], rows[-1]
-    seen = np.flatnonzero(np.isfinite(curve[last])).tolist()
+    """Of a curve over the leaves in the first of these rows, which go from the last one back."""
+    seen = np.flatnonzero(np.isfinite(curve)).tolist()
     sites = tuple(recording.sites_of(GRADIENT)[leaves[column]] for column in seen)
-    rms = recording.values(GRADIENT, Statistic.RMS)[last][[leaves[column] for column in seen]]
-    module, source = _steepest(recording, sites, curve[last][seen])
-    return Slope(recording.observed[first].index, sites, rms, sites[module].path, float(rms[source] / rms[module]))
+    rms = recording.at(rows[0], GRADIENT, Statistic.RMS)[[leaves[column] for column in seen]]
+    module, source = _steepest(recording, sites, curve[seen])
+    start = recording.observed[rows[-1]].index
+    return Slope(start, sites, rms, sites[module].path, float(rms[source] / rms[module]))
 
 
 def _steepest(recording: Recording, sites: Sequence[Site], curve: Floats) -> tuple[int, int]:

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import ClassVar
 
 import pytest
 
 from gradscope.analyzer import Analyzer, Request
-from gradscope.engine import FIRST, PERIOD, Engine
+from gradscope.engine import AGAIN, FIRST, PERIOD, SHARE, Engine
 from gradscope.findings import Finding, Severity
 from gradscope.records import Kind, Recording, Step
 from gradscope.testing import recording, step_event
@@ -194,3 +195,70 @@ def test_between_the_batches_only_exact_analyzers_run() -> None:
     for now in (0.0, 0.1, PERIOD):
         engine.run(Recording(steps=tuple(late())), now)
     assert (len(exact.asked), len(other.asked)) == (3, 2)
+
+
+def runs(engine: Engine, steps: int, *, begin: int = 0) -> list[int]:
+    """The steps after which there was reason to run, in a loop that takes no time."""
+    found = []
+    for index in range(begin, begin + steps):
+        if engine.due([Step(index)], 0.0):
+            engine.run(Recording(steps=(Step(index),)), 0.0)
+            found.append(index)
+    return found
+
+
+def test_after_the_first_steps_the_runs_become_rare() -> None:
+    assert runs(Engine(()), 100) == [0, 1, 2, 4, 8, 16]
+
+
+def test_a_step_that_arrives_with_later_ones_is_not_passed_over() -> None:
+    engine = Engine((last := Last(),))
+    assert runs(engine, 3) == [0, 1, 2]
+    steps = tuple(Step(index) for index in (3, 4, 5))
+    assert engine.due(steps, 0.0)
+    engine.run(Recording(steps=steps), 0.0)
+    assert len(last.asked) == 4
+    assert runs(engine, 20, begin=6) == [10]
+
+
+@pytest.mark.parametrize(("begin", "expected"), [(0, [0, 1, 2, 4, 8, 16]), (5, [5, 9, 18]), (100, [100, 104])])
+def test_a_closer_look_is_looked_at_soon_and_once(begin: int, expected: list[int]) -> None:
+    engine = Engine((Last((Request("why"),)),))
+    assert runs(engine, 50, begin=begin) == expected
+    assert AGAIN == 4
+
+
+def test_dear_runs_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = count()
+    monkeypatch.setattr("gradscope.engine.perf_counter", lambda: next(seconds) * 0.01)
+    engine = Engine((last := Last(),))
+    times = [now / 10 for now in range(1000) if engine.due(late(), now / 10) and engine.run(Recording(), now / 10)]
+    assert times == pytest.approx([0.0, PERIOD, *(PERIOD + 0.01 / SHARE * i for i in range(1, 20))], abs=0.3)
+    assert len(last.asked) == len(times)
+    assert engine.run(Recording(complete=True), times[-1])
+    assert len(last.asked) == len(times) + 1
+
+
+def test_one_dear_run_makes_no_difference_and_a_dear_recording_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradscope.engine.perf_counter", lambda: 0.0)
+    engine = Engine(())
+    for now, took in ((0.0, 0.0), (1.0, 0.5), (3.0, 0.0), (4.0, 0.1), (6.0, 0.1)):
+        assert engine.due(late(), now)
+        engine.run(Recording(), now + took)
+    assert not engine.due(late(), 6.0 + 0.1 / SHARE)
+    assert engine.due(late(), 6.2 + 0.1 / SHARE)
+
+
+def test_a_step_that_is_notable_as_before_is_no_news() -> None:
+    engine = Engine(())
+    engine.run(Recording(), 0.0)
+    reused, other = step_event(reused=("a",)), step_event(reused=("b",))
+    assert [engine.due(late(event), 0.1) for event in (reused, reused, other, reused)] == [True, False, True, False]
+
+
+def test_other_sites_that_are_not_finite_are_news() -> None:
+    engine = Engine(())
+    engine.run(Recording(), 0.0)
+    made = recording(activation={"a": [1.0, float("nan"), float("nan"), float("inf"), 1.0]}, parameter={"a.w": 1.0})
+    steps = [replace(step, index=FIRST + step.index) for step in made.steps]
+    assert [engine.due([step], 0.1) for step in steps] == [False, True, False, True, False]

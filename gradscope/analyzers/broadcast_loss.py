@@ -131,9 +131,11 @@ class BroadcastLoss(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each operation that broadcasts, and none for others that its pairs meet."""
-        flow = flow_of(recording.operations)
+        yield from flow_of(recording.operations).once(self._judge)
+
+    def _judge(self, flow: Flow) -> Iterator[Finding]:
         causes, explained = set[str](), set[int]()
-        for meeting, way in _astray(flow, recording.operations):
+        for meeting, way in _astray(flow, flow.operations):
             finding = self._found(flow, meeting)
             made = {each.operation for each in (meeting.column, meeting.row) if each.operation is not None}
             if finding.cause not in causes and explained.isdisjoint(way.passed | made):

@@ -72,18 +72,20 @@ class ClearedGradient(Analyzer):
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer all of whose steps found their gradients cleared."""
         first: dict[Owner, tuple[int, LoopEvent]] = {}
-        sound = set[Owner]()
-        for step in recording.steps:
+        for step in recording.notable:
             for event in step.events:
-                if event.kind is EventKind.STEP:
-                    owner = (event.optimizer, event.parameters)
-                    if event.cleared and len(event.cleared) >= self.share * event.parameters:
-                        first.setdefault(owner, (step.index, event))
-                    else:
-                        sound.add(owner)
+                if self._lost(event):
+                    first.setdefault(_owner(event), (step.index, event))
+        events = (event for step in recording.steps if first for event in step.events)
+        sound = {_owner(event) for event in events if event.kind is EventKind.STEP and not self._lost(event)}
         for owner, (index, event) in first.items():
             if owner not in sound:
                 yield self._found(index, event)
+
+    def _lost(self, event: LoopEvent) -> bool:
+        """Whether an optimizer stepped, and found the gradients cleared."""
+        lost = bool(event.cleared) and len(event.cleared) >= self.share * event.parameters
+        return lost and event.kind is EventKind.STEP
 
     def _found(self, step: int, event: LoopEvent) -> Finding:
         scope = f"{len(event.cleared)} of {event.parameters} parameters"
@@ -98,3 +100,7 @@ class ClearedGradient(Analyzer):
             location=event.location,
             cause=f"{event.optimizer} of {event.parameters}",
         )
+
+
+def _owner(event: LoopEvent) -> Owner:
+    return event.optimizer, event.parameters

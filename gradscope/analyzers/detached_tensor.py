@@ -12,7 +12,6 @@ from gradscope.graphs import (
     Cut,
     Escape,
     ancestors,
-    cuts,
     escapes,
     gap,
     last_module,
@@ -20,6 +19,7 @@ from gradscope.graphs import (
     receiving,
     settled,
     starved,
+    starving_cuts,
     ungraphed,
     unspoken,
     without_grad,
@@ -130,7 +130,9 @@ class DetachedTensor(Analyzer):
                 yield self._ungraphed(recording, cut)
             return
         hungry = starved(recording)
-        found, suspected = cuts(recording, hungry), escapes(recording, hungry)
+        if not hungry:
+            return
+        found, suspected = starving_cuts(recording), escapes(recording, hungry)
         yield from (self._cut(recording, cut) for cut in found if cut.differentiable)
         yield from (self._escape(recording, escape) for escape in suspected)
         explained = set[str]().union(*(cut.victims for cut in found), *(escape.victims for escape in suspected))

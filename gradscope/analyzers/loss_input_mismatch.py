@@ -107,9 +107,11 @@ class LossInputMismatch(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each line of a loss."""
-        flow = flow_of(recording.operations)
+        yield from flow_of(recording.operations).once(self._judge)
+
+    def _judge(self, flow: Flow) -> Iterator[Finding]:
         causes = set[str]()
-        for operation in recording.operations:
+        for operation in flow.operations:
             loss, given = _loss(flow, operation)
             if not loss or not given.has_graph or operation.index not in flow.toward_loss:
                 continue

@@ -9,7 +9,7 @@ import numpy as np
 from gradscope.analyzer import Analyzer, Request
 from gradscope.dataflow import expression
 from gradscope.findings import Finding, Severity
-from gradscope.graphs import Cut, cuts, flat, last_module, receiving, settled, starved, ungraphed, unmoved, unspoken
+from gradscope.graphs import Cut, flat, last_module, receiving, settled, starving_cuts, ungraphed, unmoved, unspoken
 from gradscope.records import Kind, Recording, Statistic
 
 SOFT = "use softmax, or F.gumbel_softmax(logits, hard=True) where the choice must be hard"
@@ -118,7 +118,7 @@ class NonDifferentiableOp(Analyzer):
     def analyze(self, recording: Recording) -> Iterator[Finding | Request]:
         """One finding for each such operation, or the wish for a trace."""
         raised = ungraphed(recording)
-        found = cuts(recording, starved(recording)) if raised is None else (raised,)
+        found = starving_cuts(recording) if raised is None else (raised,)
         yield from (self._cut(recording, cut) for cut in found if not cut.differentiable)
         zero = unmoved(recording) if settled(recording) else ()
         yield from (self._flat(recording, cut) for cut in flat(recording, zero))

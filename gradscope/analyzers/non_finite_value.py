@@ -12,10 +12,9 @@ from gradscope.births import Birth, advice, birth, candidates, row
 from gradscope.dataflow import flow_of, strangers
 from gradscope.findings import Finding, Severity
 from gradscope.finiteness import (
-    anywhere,
     first_bad,
     first_told,
-    held,
+    held_in,
     new_inf,
     passed_over,
     poisoned,
@@ -125,10 +124,11 @@ class NonFiniteValue(Analyzer):
 
     def _loss_alone(self, recording: Recording) -> Iterator[Finding]:
         """A loss that was NaN in a traced step, although all gradients were finite."""
-        skipped = {step.index for step in recording.steps if step.end in (StepEnd.CLEARED, StepEnd.OPEN)}
         flow = flow_of(recording.operations)
-        for loss in flow.losses:
-            if loss.values and isnan(loss.values.low) and loss.step not in skipped:
+        losses = [loss for loss in flow.losses if loss.values and isnan(loss.values.low)]
+        skipped = {s.index for s in recording.steps if losses and s.end in (StepEnd.CLEARED, StepEnd.OPEN)}
+        for loss in losses:
+            if loss.step not in skipped:
                 found = birth(flow, loss.step)
                 if found is not None:
                     yield self._born(found, loss.step, "; the loss is NaN, though all gradients are finite")
@@ -170,12 +170,12 @@ class NonFiniteValue(Analyzer):
         return self._in_forward(recording, bad) or self._in_backward(recording, bad) or self._in_weights(recording, bad)
 
     def _in_forward(self, recording: Recording, bad: int) -> Finding | None:
-        nan, _ = held(recording, Kind.ACTIVATION)
-        columns = np.flatnonzero(nan[bad] | new_inf(recording, bad)).tolist()
+        nan, _ = held_in(recording, bad, Kind.ACTIVATION)
+        columns = np.flatnonzero(nan | new_inf(recording, bad)).tolist()
         if not columns:
             return None
         column, site = columns[0], recording.sites_of(Kind.ACTIVATION)[columns[0]]
-        word = "NaN" if nan[bad, column] else "Inf"
+        word = "NaN" if nan[column] else "Inf"
         others = "the outputs before it do not" if column else "it is the first output of the step"
         first = "" if column else "check the input with torch.isfinite(x).all(), then "
         message = f"{word} is born in the forward of {_name(site)}"
@@ -188,12 +188,12 @@ class NonFiniteValue(Analyzer):
 
     def _in_backward(self, recording: Recording, bad: int) -> Finding | None:
         sites, step = recording.sites_of(Kind.ACTIVATION_GRADIENT), recording.observed[bad]
-        nan, inf = held(recording, Kind.ACTIVATION_GRADIENT)
-        odd = np.flatnonzero(nan[bad] | inf[bad]).tolist()
+        nan, inf = held_in(recording, bad, Kind.ACTIVATION_GRADIENT)
+        odd = np.flatnonzero(nan | inf).tolist()
         if not odd:
             return None
-        site, word = sites[odd[-1]], "NaN" if nan[bad, odd[-1]] else "Inf"
-        measured = recording.values(Kind.ACTIVATION_GRADIENT, Statistic.COUNT)[bad] > 0
+        site, word = sites[odd[-1]], "NaN" if nan[odd[-1]] else "Inf"
+        measured = recording.at(bad, Kind.ACTIVATION_GRADIENT, Statistic.COUNT) > 0
         later = [column for column in np.flatnonzero(measured).tolist() if column > odd[-1]]
         after = sites[later[0]] if later else None
         options: dict[str, Any] = {
@@ -212,8 +212,9 @@ class NonFiniteValue(Analyzer):
 
     def _in_weights(self, recording: Recording, bad: int) -> Finding:
         kinds = (Kind.PARAMETER_GRADIENT, Kind.UPDATE, Kind.PARAMETER)
-        kind = next(kind for kind in kinds if anywhere(recording, kind)[bad])
-        nan, inf = (table[bad] for table in held(recording, kind))
+        found = {kind: held_in(recording, bad, kind) for kind in kinds}
+        kind = next(kind for kind, (nan, inf) in found.items() if (nan | inf).any())
+        nan, inf = found[kind]
         column = int((nan | inf).argmax())
         site, word = recording.sites_of(kind)[column], "NaN" if nan[column] else "Inf"
         message = f"the step made {site.path!r} {word}"
@@ -267,7 +268,7 @@ def _within(recording: Recording, site: Site) -> Iterator[Operation]:
 def _table(recording: Recording, kind: Kind, bad: int, columns: Iterable[int]) -> tuple[tuple[str, ...], ...]:
     """What the last of these sites held in a step."""
     sites = recording.sites_of(kind)
-    low, high = (recording.values(kind, each)[bad].tolist() for each in (Statistic.MIN, Statistic.MAX))
+    low, high = (recording.at(bad, kind, each).tolist() for each in (Statistic.MIN, Statistic.MAX))
     chosen = list(columns)[-MOST_ROWS:]
     return (("last values", "min", "max"), *(row(sites[i].path, low[i], high[i]) for i in chosen))
 

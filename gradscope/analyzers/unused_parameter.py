@@ -64,7 +64,9 @@ class UnusedParameter(Analyzer):
         if not recording.complete:
             return
         hungry = starved(recording)
-        explained = cut_off(recording) if hungry else frozenset()
+        if not hungry:
+            return
+        explained = cut_off(recording)
         unused = [parameter for parameter in hungry if parameter.path not in explained]
         traced = {path for operation in recording.operations for path in operation.parameters}
         running = ran(recording) if unused else frozenset()

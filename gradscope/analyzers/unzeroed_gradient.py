@@ -63,7 +63,7 @@ class UnzeroedGradient(Analyzer):
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer that used old gradients, at its first such step."""
         known = set[str]()
-        for step in recording.steps:
+        for step in recording.notable:
             for event in step.events:
                 if event.kind is EventKind.STEP and event.reused and _cause(event) not in known:
                     known.add(_cause(event))

@@ -4,7 +4,7 @@ Nothing is stored on the user's modules, tensors or parameters, and the closures
 tensor with data nor a node.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -19,7 +19,7 @@ from gradscope.hooks.loop import Loop, Phase, current_task
 from gradscope.hooks.outputs import tensors
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
+from gradscope.hooks.registry import Registry, containers
 from gradscope.hooks.transfer import Ticket
 from gradscope.records import Call, Kind
 
@@ -81,7 +81,7 @@ class Modules:
         """
         last = ""
         for path in (self._registry.executed[row].path for row in self._arrived):
-            last = last if path in _containers(last) else path
+            last = last if path in containers(last) else path
         return last
 
     def forget(self) -> None:
@@ -101,7 +101,7 @@ class Modules:
             self._called.clear()
             return
         called = {self._registry.executed[row].path: row for row in self._called}
-        self._outermost |= {row for path, row in called.items() if called.keys().isdisjoint(_containers(path))}
+        self._outermost |= {row for path, row in called.items() if called.keys().isdisjoint(containers(path))}
         self._learned, self._called = self._called, self._learned
         self._called.clear()
 
@@ -264,10 +264,3 @@ def _node(tensor: Tensor) -> Any:
 def _version(tensor: Tensor) -> int:
     """How often a tensor was modified in place; inference tensors do not count that."""
     return -1 if tensor.is_inference() else tensor._version
-
-
-def _containers(path: str) -> Iterator[str]:
-    """The paths of all modules that contain this one: "a.b", "a" and "" for "a.b.c"."""
-    while path:
-        path = path.rpartition(".")[0]
-        yield path

@@ -12,9 +12,9 @@ from gradscope.errors import NotRecorded
 from gradscope.hooks import statistics
 from gradscope.hooks.cadence import FIRST, Cadence
 from gradscope.hooks.log import FORWARD, StepLog
+from gradscope.hooks.meters.arrival import to_host
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.traced import Traced
-from gradscope.hooks.meters.arrival import to_host
 from gradscope.hooks.transfer import Readback, Ticket
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
 from gradscope.traces import Failure, Operation, Verification

@@ -4,9 +4,9 @@ Models change while they train: heads are swapped, parameters replaced, lazy mod
 cached beyond a cheap check that it still holds.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import call, is_
 from weakref import ReferenceType, ref
 
 import numpy as np
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from gradscope.records import ModuleInfo, ParameterInfo
 
 LONGEST_REST = 64
+MOST_KINDS = 64
+
+Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +33,41 @@ class Watched:
     aliases: tuple[str, ...]
     holder: Mapping[str, Tensor | None]
 
-    @property
-    def current(self) -> bool:
-        """Whether the module still holds this very parameter."""
-        return self.name in self.holder and self.holder[self.name] is self.parameter
+
+class Tally:
+    """Counts something per parameter. It is mostly the same parameters that are counted, so their times are."""
+
+    def __init__(self) -> None:
+        self._counts: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._times: dict[int, tuple[Indices, list[int]]] = {}
+        self._known: dict[str, int] = {}
+
+    def add(self, indices: Indices) -> None:
+        """Count these once more."""
+        known = self._times.get(id(indices))
+        if known is not None:
+            known[1][0] += 1
+            return
+        if len(self._times) >= MOST_KINDS:
+            self._settle()
+        self._times[id(indices)] = indices, [1]
+
+    def counts(self) -> list[int]:
+        """How often each was counted."""
+        self._settle()
+        counts: list[int] = self._counts.tolist()
+        return counts
+
+    def rearrange(self, before: list[str], after: list[str]) -> None:
+        """The parameters are others now; those of the same path keep their count, and come back to it."""
+        self._settle()
+        self._known |= dict(zip(before, self._counts.tolist(), strict=True))
+        self._counts = np.array([self._known.get(path, 0) for path in after], np.int64)
+
+    def _settle(self) -> None:
+        for indices, (times,) in self._times.values():
+            self._counts[indices] += times
+        self._times.clear()
 
 
 class Registry:
@@ -44,6 +78,11 @@ class Registry:
         self._modules: dict[int, tuple[nn.Module, str]] = {}
         self._rows: dict[str, int] = {}
         self._known_rows: dict[int, int] = {}
+        self._own: dict[str, list[int]] = {}
+        self._waiting: dict[str, dict[int, None]] = {}
+        self._getters: list[Callable[[str], Tensor | None]] = []
+        self._names: list[str] = []
+        self._tensors: list[Tensor] = []
         self._foreign: dict[int, ReferenceType[nn.Module]] = {}
         self._useless_walks = 0
         self._rest = 0
@@ -53,8 +92,8 @@ class Registry:
         self.parameters: list[Watched] = []
         self.index: dict[int, int] = {}
         self.generation = 0
-        self.optimizer_steps: Counter[str] = Counter()
-        self.contributions: Counter[str] = Counter()
+        self._steps = Tally()
+        self._contributions = Tally()
         self.refresh()
 
     def refresh(self) -> None:
@@ -64,14 +103,19 @@ class Registry:
         self._known_rows = {}
         parameters = list(_grouped(self._modules.values()))
         if [(id(item.parameter), item.path) for item in parameters] != self._identities():
+            before = [item.path for item in self.parameters]
             self.parameters = parameters
+            for tally in (self._steps, self._contributions):
+                tally.rearrange(before, [item.path for item in parameters])
             self.index = {id(item.parameter): i for i, item in enumerate(parameters)}
             self.generation += 1
+            self._arrange()
 
     def refresh_if_changed(self) -> None:
         """Called once per backward: walk again when a parameter was replaced."""
         self._rest = max(0, self._rest - 1)
-        if not all(item.current for item in self.parameters):
+        held = map(call, self._getters, self._names)
+        if not all(map(is_, held, self._tensors)):
             self.refresh()
 
     def known_row(self, module: nn.Module) -> int | None:
@@ -88,6 +132,7 @@ class Registry:
         if row is None:
             row = self._rows[path] = len(self.executed)
             self.executed.append(ModuleInfo(path, type(module).__name__))
+            self._runs(path)
         self._known_rows[id(module)] = row
         return row
 
@@ -107,24 +152,19 @@ class Registry:
     def infos(self) -> tuple[ParameterInfo, ...]:
         """What has become of each parameter so far."""
         return tuple(
-            ParameterInfo(
-                item.path,
-                item.module,
-                item.parameter.requires_grad,
-                self.optimizer_steps[item.path],
-                self.contributions[item.path],
-                item.aliases,
+            ParameterInfo(item.path, item.module, item.parameter.requires_grad, steps, contributions, item.aliases)
+            for item, steps, contributions in zip(
+                self.parameters, self._steps.counts(), self._contributions.counts(), strict=True
             )
-            for item in self.parameters
         )
 
-    def count_steps(self, indices: NDArray[np.intp]) -> None:
+    def count_steps(self, indices: Indices) -> None:
         """An optimizer has stepped these parameters."""
-        self.optimizer_steps.update(self.parameters[i].path for i in indices.tolist())
+        self._steps.add(indices)
 
-    def count_contributions(self, indices: NDArray[np.intp]) -> None:
+    def count_contributions(self, indices: Indices) -> None:
         """A backward has given these parameters a gradient."""
-        self.contributions.update(self.parameters[i].path for i in indices.tolist())
+        self._contributions.add(indices)
 
     def under(self, row: int) -> Iterator[Watched]:
         """The parameters that come with a module when it first runs.
@@ -133,10 +173,8 @@ class Registry:
         their weights without calling them.
         """
         path = self.executed[row].path
-        ran = {info.path for info in self.executed}
-        for item in self.parameters:
-            if item.module == path or (_below(item.module, path) and item.module not in ran):
-                yield item
+        for i in sorted((*self._own.get(path, ()), *self._waiting.get(path, ()))):
+            yield self.parameters[i]
 
     def compiled(self) -> Iterator[str]:
         """Paths of the modules whose forward is compiled."""
@@ -166,6 +204,23 @@ class Registry:
         self._useless_walks += 1
         self._rest = min(LONGEST_REST, 2**self._useless_walks // 4)
         return None
+
+    def _arrange(self) -> None:
+        """Sort the parameters by their modules, and where to look for them, so that no question needs a walk."""
+        self._own, self._waiting = {}, {}
+        for i, item in enumerate(self.parameters):
+            self._own.setdefault(item.module, []).append(i)
+            for path in containers(item.module) if item.module not in self._rows else ():
+                self._waiting.setdefault(path, {})[i] = None
+        self._getters = [_getter(item.holder) for item in self.parameters]
+        self._names = [item.name for item in self.parameters]
+        self._tensors = [item.parameter for item in self.parameters]
+
+    def _runs(self, path: str) -> None:
+        """A module has run by itself: its parameters wait for no other any more."""
+        for above in containers(path):
+            for i in self._own.get(path, ()):
+                self._waiting[above].pop(i, None)
 
     def _identities(self) -> list[tuple[int, str]]:
         return [(id(item.parameter), item.path) for item in self.parameters]
@@ -197,5 +252,15 @@ def _is_compiled_view(module: nn.Module) -> bool:
     return type(module).__module__ == "torch._dynamo.eval_frame"
 
 
-def _below(path: str, ancestor: str) -> bool:
-    return not ancestor or path.startswith(f"{ancestor}.")
+def _getter(holder: Mapping[str, Tensor | None]) -> Callable[[str], Tensor | None]:
+    """What gives one of a module's parameters by its name, and None for none."""
+    if isinstance(holder, dict):
+        return holder.get
+    return lambda name: holder[name] if name in holder else None  # noqa: SIM401  scripted modules' have no `get`
+
+
+def containers(path: str) -> Iterator[str]:
+    """The paths of all modules that contain this one: "a.b", "a" and "" for "a.b.c"."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path

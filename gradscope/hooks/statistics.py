@@ -57,7 +57,7 @@ def unflatten(flat: Tensor, like: Tensor) -> Tensor:
 def sample(flat: Tensor) -> Tensor:
     """Some of the elements of a flat tensor, evenly spread in runs; all of them up to `SAMPLED`."""
     stride = len(flat) // SAMPLED
-    if stride < 2:
+    if stride <= 1:
         return flat
     period = RUN * (min(stride, RAREST) | 1)  # odd: an even one would meet the same columns in each row of a matrix
     return flat[: len(flat) // period * period].view(-1, period)[:, :RUN].reshape(-1)
