@@ -169,7 +169,7 @@ class Scope:
         Raises:
             NotRecorded: it was not kept; the message says what was.
         """
-        return self._recorder.tensor(module, Kind(kind), step)
+        return self._recorder.kept.tensor(module, Kind(kind), step)
 
     def trace_next(self) -> None:
         """Trace the operations of the next step; the recording's `operations` then hold them."""
@@ -197,6 +197,8 @@ class Scope:
             self._cadence.watch_closely(self._recorder.log.index)
         if requests:
             self._hooks.request_trace()
+        if new or requests:
+            self._recorder.history.hurry(self._recorder.log.index)
 
     def _deliver(self) -> None:
         """Hand new findings to the user. Called where an exception of the user's callback may pass."""

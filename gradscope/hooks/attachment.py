@@ -13,7 +13,7 @@ from gradscope.hooks import broadcast, failures
 from gradscope.hooks.broadcast import subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
 from gradscope.hooks.loop import Loop, Phase
-from gradscope.hooks.modes import transforming
+from gradscope.hooks.modes import capturing, transforming
 from gradscope.hooks.modules import Modules
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
@@ -120,7 +120,7 @@ class Attachment:
         self._deliver()
 
     def _row(self, module: nn.Module) -> int | None:
-        if transforming():
+        if transforming() or capturing():
             return None
         row = self._registry.known_row(module)
         if row is not None:
@@ -130,7 +130,7 @@ class Attachment:
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step, of the watched model or of any other."""
-        if self._rest.holds(optimizer):
+        if self._rest.holds(optimizer) or capturing():
             return
         self._guarded(self._step_begins)(optimizer)
         if self._on_open is not None:
@@ -179,6 +179,8 @@ class Attachment:
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
+        if capturing():
+            return
         if self._rest.holds(optimizer):
             self._rest_step(optimizer)
         else:

@@ -148,8 +148,7 @@ class Ledger:
             if tensor._is_view() and not in_place(call.name):
                 call.viewed = next((o.operation for o in call.operands if o.operation is not None), None)
             elif statistics.obstacle(tensor) is None:
-                with statistics.undisturbed():
-                    call.values.append(self._readback.measure(tensor))
+                call.values.append(self._readback.measure(tensor))
             if tensor.grad_fn is not None:
                 tensor.grad_fn.register_prehook(partial(self._gradient, index, tensor.output_nr))
 
@@ -159,7 +158,7 @@ class Ledger:
         try:
             gradient = gradients[output]
             if gradient is not None and statistics.obstacle(gradient) is None:
-                with statistics.out_of_sight(), statistics.undisturbed():
+                with statistics.out_of_sight():
                     self._calls[index].gradients.append(self._readback.measure(gradient))
         except Exception as error:  # noqa: BLE001  the user's backward must run, whatever befalls the trace
             self.lose(error)

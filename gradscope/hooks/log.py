@@ -81,6 +81,10 @@ class StepLog:
         """Whether nothing was measured in it."""
         return not (self.observed or self.transfers or self.backwards)
 
+    def calm(self) -> bool:
+        """Whether it is known already that nothing in it is wrong."""
+        return _regular(self.events) and all(transfer.finite() for transfer in self.transfers)
+
     def split(self) -> "StepLog":
         """Cut off the forward after the last backward, as the beginning of the next step."""
         return StepLog(self.index + 1, self.observed, self.entries.cut(self.mark), calls=dict(self.calls))
@@ -123,6 +127,31 @@ class StepLog:
         flags = np.zeros(modules, np.uint8)
         flags[list(self.calls)] = list(self.calls.values())
         return flags
+
+
+@dataclass(slots=True)
+class Passed:
+    """A step that went by at rest: nothing was measured in it, and all of it is known."""
+
+    index: int
+    events: list[tuple[LoopEvent, Usage]]
+    observed: bool = False
+
+    def ready(self) -> bool:
+        """Nothing is on its way."""
+        return True
+
+    def calm(self) -> bool:
+        """Whether nothing in it is wrong."""
+        return _regular(self.events)
+
+    def freeze(self, _sites: int, _modules: int) -> Step:
+        """The step as data."""
+        return Step(self.index, StepEnd.OPTIMIZER, tuple(event for event, _ in self.events))
+
+
+def _regular(events: list[tuple[LoopEvent, Usage]]) -> bool:
+    return all(usage is NOTHING and not event.non_finite for event, usage in events)
 
 
 def _columns(entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -19,7 +19,6 @@ from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.states import NOTHING, GradientStates, Indices, Usage
-from gradscope.hooks.statistics import undisturbed
 from gradscope.records import EventKind, LoopEvent, StepEnd
 
 MANUAL = 0
@@ -105,12 +104,11 @@ class Loop:
         self._task, self._backward_seen = task, True
         self._enter(Phase.BACKWARD)
         self._registry.refresh_if_changed()
-        with undisturbed():
-            dropped = self.states.backward_begins()
-            if dropped and not self._depth and self._recorder.log.backwards:
-                self._finish(StepEnd.CLEARED, split=True)
-            if self._recorder.observing:
-                self._parameters.before()
+        dropped = self.states.backward_begins()
+        if dropped and not self._depth and self._recorder.log.backwards:
+            self._finish(StepEnd.CLEARED, split=True)
+        if self._recorder.observing:
+            self._parameters.before()
         self._recorder.log.add_event(LoopEvent(EventKind.BACKWARD, user_location()))
         self._listener.backward_begins()
 
@@ -119,14 +117,13 @@ class Loop:
         task, self._task = self.task, None
         self._enter(Phase.STEPPED if self._stepped_inside else Phase.AFTER)
         log = self._recorder.log
-        with undisturbed():
-            if self.states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
-                log.tasks.add(task)
-            self._stepped_inside = False
-            if log.observed and not self._optimizers_seen:
-                self._parameters.gradients(self.states.touched())
-            log.backwards += 1
-            self._recorder.flush()
+        if self.states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
+            log.tasks.add(task)
+        self._stepped_inside = False
+        if log.observed and not self._optimizers_seen:
+            self._parameters.gradients(self.states.touched())
+        log.backwards += 1
+        self._recorder.flush()
 
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer is about to step; a closure of the user's may run inside it."""
@@ -135,10 +132,9 @@ class Loop:
             return
         self._depth += 1
         self._end_broken_backward()
-        with undisturbed():
-            if not self._backward_seen:
-                self._make_up_for_backward(optimizer)
-            self._pending = self.states.before_step(owned) if self.phase is Phase.AFTER else NOTHING
+        if not self._backward_seen:
+            self._make_up_for_backward(optimizer)
+        self._pending = self.states.before_step(owned) if self.phase is Phase.AFTER else NOTHING
 
     def has_non_finite(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether a step that is about to run would write NaN or Inf into the weights, as far as was measured.
@@ -149,8 +145,7 @@ class Loop:
         overflow = _overflow(optimizer)
         if not len(owned) or self.phase is not Phase.AFTER or (overflow is not None and bool(overflow)):
             return False
-        with undisturbed():
-            sampled = self.states.non_finite(owned)
+        sampled = self.states.non_finite(owned)
         if sampled and not self._recorder.observing:
             self._recorder.log.add_event(LoopEvent(EventKind.CHECKED, user_location(), non_finite=True))
         return sampled or self._recorder.open_is_notable()
@@ -237,13 +232,12 @@ class Loop:
         self._finish(StepEnd.MANUAL)
 
     def _step(self, owned: Indices, name: str, owner: int, overflow: Tensor | None = None) -> None:
-        with undisturbed():
-            if self._recorder.observing:
-                if owner != MANUAL:
-                    self._parameters.gradients(owned)
-                self._parameters.after(owned)
-            check = not self._recorder.observing  # else all gradients are measured
-            after = self.states.after_step(owned, owner, overflow, check=check)
+        if self._recorder.observing:
+            if owner != MANUAL:
+                self._parameters.gradients(owned)
+            self._parameters.after(owned)
+        check = not self._recorder.observing  # else all gradients are measured
+        after = self.states.after_step(owned, owner, overflow, check=check)
         event = LoopEvent(EventKind.STEP, user_location(), name, len(owned))
         self._recorder.log.add_event(event, _joined(self._pending, after))
         self._pending = NOTHING

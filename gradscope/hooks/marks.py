@@ -7,10 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradscope.hooks.meters.host import AVAILABLE
-
-if AVAILABLE:
-    from gradscope.hooks.meters import _kernel
+from gradscope.hooks.meters import host
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +19,7 @@ class Marks:
     @classmethod
     def of(cls, parameters: list[Tensor]) -> "Marks":
         """The marks of parameters now."""
-        return cls(_kernel.marks(parameters) if AVAILABLE else _marks(parameters))
+        return cls(host.marks(parameters) if host.AVAILABLE else _marks(parameters))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Marks) and self.raw == other.raw
@@ -74,7 +71,7 @@ def _marks(parameters: list[Tensor]) -> bytes:
 
 def versions(parameters: list[Tensor]) -> bytes:
     """How often each parameter's gradient was written to, -1 where there is none: quick to compare."""
-    if AVAILABLE:
-        return _kernel.versions(parameters)
+    if host.AVAILABLE:
+        return host.versions(parameters)
     pairs = Marks(_marks(parameters))
     return np.where(pairs.present, pairs.pairs[:, 1], -1).tobytes()

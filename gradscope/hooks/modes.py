@@ -28,6 +28,11 @@ def take_off(mode: TorchFunctionMode) -> None:
     _pushed(above)
 
 
+def capturing() -> bool:
+    """Whether a CUDA graph is captured, of which nothing of ours may become a part."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 def transforming() -> bool:
     """Whether torch transforms or exports the model rather than run it: tracing, functorch, dual numbers, fakes."""
     return (

@@ -61,8 +61,7 @@ class Trace(TorchFunctionMode):
     def stop(self) -> Traced:
         """Take the mode off the stack for good; what was traced."""
         self.pause()
-        with statistics.undisturbed():
-            traced = self._ledger.close()
+        traced = self._ledger.close()
         return Traced([], traced.transfer, None) if self.lost else traced
 
     def at_home(self) -> bool:

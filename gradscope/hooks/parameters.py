@@ -64,7 +64,7 @@ class Parameters:
         saved = self._recorder.readback.save([items[i].parameter for i in chosen])
         self._before = dict(zip(chosen, saved, strict=True))
         if self._recorder.keep:
-            kept = (i for i in chosen if self._recorder.keeps(items[i].path, items[i].module))
+            kept = (i for i in chosen if self._recorder.kept.wants(items[i].path, items[i].module))
             self._kept_before = {i: items[i].parameter.detach().clone() for i in kept}
 
     def gradients(self, indices: Indices) -> None:

@@ -1,28 +1,22 @@
 """Collects what the hooks measure, step by step, and hands it out as frozen recordings."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from time import perf_counter
 
 from torch import Tensor
 
-from gradscope.errors import NotRecorded
 from gradscope.hooks import statistics
 from gradscope.hooks.cadence import FIRST, Cadence
-from gradscope.hooks.log import FORWARD, StepLog
-from gradscope.hooks.meters.arrival import to_host
+from gradscope.hooks.history import History
+from gradscope.hooks.kept import Kept
+from gradscope.hooks.log import FORWARD, Passed, StepLog
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.traced import Traced
 from gradscope.hooks.transfer import Readback, Ticket
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
 from gradscope.traces import Failure, Operation, Verification
 
-HISTORY_BYTES = 32_000_000
-LONGEST_HISTORY = 1000
-SHORTEST_HISTORY = 32
-KEPT_STEPS = 4
 FLUSH_ROWS = 8192
 
 SiteKey = tuple[Kind, str, str]
@@ -56,9 +50,8 @@ class Recorder:
         self.observed_steps = 0
         self._sites: list[Site] = []
         self._index: dict[SiteKey, int] = {}
-        self._closed: deque[StepLog] = deque()
-        self._steps: deque[Step] = deque()
-        self._kept: deque[tuple[int, dict[tuple[Kind, str], Tensor]]] = deque(maxlen=KEPT_STEPS)
+        self.history = History(lambda: (len(self._sites), len(self.registry.executed)))
+        self.kept = Kept(self.keep)
         self._clock = (perf_counter(), 0.0)
 
     @property
@@ -100,8 +93,7 @@ class Recorder:
             info = self._sites[site]
             if not self._measurable(info.kind, info.module, info.name, tensor):
                 return None
-            with statistics.undisturbed():
-                ticket = self.readback.measure(tensor)
+            ticket = self.readback.measure(tensor)
         self.repeat(site, ticket, tensor, task)
         return ticket
 
@@ -137,7 +129,7 @@ class Recorder:
         self._send(closed)
         if split:
             following.transfers.append(closed.transfers[-1])
-        self._closed.append(closed)
+        self.history.add(closed)
         self.observed_steps += closed.observed
         self._account(closed)
 
@@ -150,9 +142,10 @@ class Recorder:
         log = self.log
         if not log.quiet or self.readback.used:
             return False
-        self._closed.append(StepLog(log.index, False, events=log.events, end=StepEnd.OPTIMIZER))
+        passed = Passed(log.index, log.events)
+        self.history.add(passed)
         log.index, log.events = log.index + 1, []
-        self._account(self._closed[-1])
+        self._account(passed)
         return True
 
     def flush(self) -> None:
@@ -162,20 +155,14 @@ class Recorder:
             self.log.mark = len(self.log.entries)
 
     def collect(self, *, wait: bool = False) -> list[Step]:
-        """Freeze the closed steps that have arrived; with `wait`, all of them. Returns them."""
+        """The closed steps that have arrived since this was last asked; with `wait`, all of them."""
         if self.trace is not None and (wait or self.trace.ready()):
             self._operations, self._stepped, self.trace = self.trace.operations(), self.trace.stepped, None
-        arrived = []
-        while self._closed and (wait or self._closed[0].ready()):
-            arrived.append(self._freeze(self._closed.popleft()))
-        self._steps.extend(arrived)
-        while len(self._steps) > self._history():
-            self._steps.popleft()
-        return arrived
+        return self.history.collect(wait=wait)
 
     def recording(self, *, complete: bool = False, with_open: bool = False) -> Recording:
         """What is known by now; with `with_open`, the step that has not ended too (waits for it)."""
-        steps = tuple(self._steps)
+        steps = self.history.steps()
         if with_open and self.log.backwards:
             self._send(self.log)
             steps += (self._freeze(self.log),)
@@ -201,38 +188,19 @@ class Recorder:
         self.log.mark = len(self.log.entries)
         return self._freeze(self.log).notable
 
-    def tensor(self, path: str, kind: Kind, step: int) -> Tensor:
-        """A kept tensor; `step` is a step's number, or counts kept steps from the end when negative."""
-        kept = dict(self._kept)
-        if not any(fnmatchcase(path, pattern) for pattern in self.keep):
-            raise NotRecorded(f"no tensor of {path!r} was kept: pass keep={path!r} to watch()")
-        index = sorted(kept)[step] if step < 0 and -step <= len(kept) else step
-        if index not in kept:
-            raise NotRecorded(f"step {step} is not kept: kept are steps {sorted(kept)} (the last observed ones)")
-        if (kind, path) not in kept[index]:
-            known = sorted({name for k, name in kept[index] if k is kind})
-            raise NotRecorded(f"no {kind} of {path!r} was captured in step {index}; captured are {known or 'none'}")
-        return kept[index][kind, path]
-
-    def keeps(self, path: str, module: str) -> bool:
-        """Whether raw tensors are kept of a module, or of a parameter by its full name."""
-        return any(fnmatchcase(name, pattern) for pattern in self.keep for name in {path, module})
-
     def _keep(self, site: int, tensor: Tensor) -> None:
         info = self._sites[site]
-        if self.keeps("" if info.path == ROOT else info.path, info.module):
-            if not self._kept or self._kept[-1][0] != self.log.index:
-                self._kept.append((self.log.index, {}))
-            self._kept[-1][1][info.kind, "" if info.path == ROOT else info.path] = to_host(tensor)
+        path = "" if info.path == ROOT else info.path
+        if self.kept.wants(path, info.module):
+            self.kept.add(self.log.index, info.kind, path, tensor)
 
     def _send(self, log: StepLog) -> None:
-        with statistics.undisturbed():
-            log.transfers.append(self.readback.send())
+        log.transfers.append(self.readback.send())
 
-    def _freeze(self, log: StepLog) -> Step:
+    def _freeze(self, log: StepLog | Passed) -> Step:
         return log.freeze(len(self._sites), len(self.registry.executed))
 
-    def _account(self, closed: StepLog) -> None:
+    def _account(self, closed: StepLog | Passed) -> None:
         now = (perf_counter(), self.spent)
         seconds, spent = now[0] - self._clock[0], now[1] - self._clock[1]
         self._total += seconds
@@ -240,7 +208,3 @@ class Recorder:
         if closed.index == FIRST:
             self._early = (self._total, self._paid)
         self._clock = now
-
-    def _history(self) -> int:
-        size = 40 * max(1, len(self._sites))
-        return min(LONGEST_HISTORY, max(SHORTEST_HISTORY, HISTORY_BYTES // size))

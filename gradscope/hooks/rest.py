@@ -14,7 +14,6 @@ from gradscope.hooks.loop import Loop
 from gradscope.hooks.meters import host
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.states import NOTHING, Indices, Pattern, Usage
-from gradscope.hooks.statistics import undisturbed
 from gradscope.records import EventKind, LoopEvent
 
 LONGEST_SILENCE = 64
@@ -30,7 +29,7 @@ class Rest:
         self._optimizer: ref[Optimizer] | None = None
         self._owned: Indices | None = None
         self._pattern: Pattern | None = None
-        self._events: tuple[LoopEvent, ...] = ()
+        self._events: list[tuple[LoopEvent, Usage]] = []
         self._passed = 0
 
     @property
@@ -49,22 +48,21 @@ class Rest:
         self._pattern = self._states.rest(owned)
         if self._pattern is not None:
             self._optimizer, self._owned, self._passed = ref(optimizer), owned, 0
-            self._events = tuple(_quiet(event) for event, _ in self._recorder.log.events)
+            self._events = [(_told(event, True), NOTHING) for event, _ in self._recorder.log.events]
 
     def step(self, owned: Indices) -> bool:
         """The optimizer has stepped what it owns. False when the rest is over."""
         if self._pattern is None:
             return False
-        fits, gradients = self._pattern.fits(), self._pattern.gradients()
-        finite = host.finite(gradients)
-        usage = NOTHING
+        gradients = self._pattern.gradients()
+        fits, finite, usage = self._pattern.fits(gradients), host.finite(gradients), NOTHING
         if finite is None:  # on a device: the answer comes later
-            with undisturbed():
-                tickets = self._recorder.readback.measure_all(gradients)
+            tickets = self._recorder.readback.measure_all(gradients)
             usage = Usage(checked=tuple(ticket for ticket in tickets if ticket >= 0))
         self._open(usage)
-        for event in self._events:
-            self._recorder.log.add_event(_quiet(event, bad=finite is False), usage)
+        self._recorder.log.events = (
+            list(self._events) if finite else [(_told(event, finite), usage) for event, _ in self._events]
+        )
         self._states.registry.count_steps(owned)
         self._states.count_again()
         return fits and owned is self._owned and finite is not False and not self._recorder.observes_next()
@@ -73,7 +71,7 @@ class Rest:
         """Follow everything in full from here on. What the backward of a step that has begun has done, it has done."""
         if self._pattern is None or self._owned is None:
             return
-        fresh = self._pattern.renewed()
+        fresh = self._pattern.renewed(self._pattern.gradients())
         self._states.resume(self._owned, fresh=fresh)
         if fresh:
             self._loop.backward_was_missed()
@@ -87,7 +85,6 @@ class Rest:
             self._recorder.log.observed = False  # a finding may have asked for the next steps, but nobody listens yet
 
 
-def _quiet(event: LoopEvent, *, bad: bool = False) -> LoopEvent:
-    if event.kind is not EventKind.STEP or event.non_finite is bad:
-        return event
-    return replace(event, reused=(), cleared=(), non_finite=bad)
+def _told(event: LoopEvent, finite: bool | None) -> LoopEvent:
+    """An event like this one, of a step whose gradients were finite or not."""
+    return replace(event, non_finite=finite is False) if event.kind is EventKind.STEP else event

@@ -73,25 +73,22 @@ class Pattern:
         self._parameters = parameters
         self._sample = sample
         self._versions = versions(parameters)
-        self._last = self._held()
-
-    def renewed(self) -> bool:
-        """Whether a few gradients are others than when this was last asked: since then a backward has run."""
-        last, self._last = self._last, self._held()
-        return len(last) == len(self._last) and all(
-            now() is not before() for now, before in zip(self._last, last, strict=True)
-        )
-
-    def fits(self) -> bool:
-        """Whether the step that has just run was like those before it. To be asked once per step."""
-        return self.renewed() and versions(self._parameters) == self._versions
+        self._last = [ref(gradient) for gradient in self.gradients()]
 
     def gradients(self) -> list[Tensor]:
-        """A few small gradients."""
+        """A few small gradients, as they are now."""
         return [parameter.grad for parameter in self._sample if parameter.grad is not None]
 
-    def _held(self) -> list["ref[Tensor]"]:
-        return [ref(gradient) for gradient in self.gradients()]
+    def renewed(self, gradients: list[Tensor]) -> bool:
+        """Whether a few gradients are others than when this was last asked: since then a backward has run."""
+        last, self._last = self._last, [ref(gradient) for gradient in gradients]
+        if len(last) != len(gradients):
+            return False
+        return all(before() is not gradient for before, gradient in zip(last, gradients, strict=True))
+
+    def fits(self, gradients: list[Tensor]) -> bool:
+        """Whether the step that has just run was like those before it. To be asked once per step."""
+        return self.renewed(gradients) and versions(self._parameters) == self._versions
 
 
 @dataclass

@@ -15,7 +15,8 @@ from torch import Tensor
 from gradscope.hooks import statistics
 from gradscope.hooks.meters import host
 from gradscope.hooks.meters.choice import best
-from gradscope.hooks.meters.meter import Meter, Pending
+from gradscope.hooks.meters.meter import Meter, OnHost, Pending
+from gradscope.hooks.statistics import undisturbed
 from gradscope.records import UNMEASURED, Floats
 
 # Where one measurement will be found, in one number: bits for its sending, its meter and its row.
@@ -40,6 +41,10 @@ class Transfer:
     def ready(self) -> bool:
         """Whether reading would not wait."""
         return self._tables is not None or all(pending.ready() for pending in self._pending)
+
+    def finite(self) -> bool:
+        """Whether it is known already that no tensor held NaN or Inf."""
+        return all(isinstance(pending, OnHost) and pending.finite() for pending in self._pending)
 
     def tables(self) -> dict[int, Floats]:
         """Stored statistics (rows, 5) of each meter, by what its tickets begin with. Waits when not `ready`."""
@@ -103,14 +108,18 @@ class Readback:
 
     def measure(self, tensor: Tensor) -> Ticket:
         """Start measuring a tensor that has no `statistics.obstacle`."""
-        flat = statistics.flatten(tensor)
-        index = self._meter_of(flat)
-        return self._ticket(index, self._meters[index].measure(flat))
+        with undisturbed():
+            flat = statistics.flatten(tensor)
+            index = self._meter_of(flat)
+            return self._ticket(index, self._meters[index].measure(flat))
 
     def measure_all(self, tensors: list[Tensor]) -> Sequence[Ticket]:
         """Start measuring many tensors, at once where that is cheaper; -1 where a tensor cannot be measured."""
         tickets, left = self._all_plain(tensors)
-        return self._others(tensors, list(tickets), left) if left else tickets
+        if not left:
+            return tickets
+        with undisturbed():
+            return self._others(tensors, list(tickets), left)
 
     def _others(self, tensors: list[Tensor], tickets: list[Ticket], left: Sequence[int]) -> list[Ticket]:
         flats = {i: statistics.flatten(tensors[i]) for i in left if statistics.obstacle(tensors[i]) is None}
@@ -128,9 +137,14 @@ class Readback:
     def save(self, tensors: list[Tensor]) -> list[Saved]:
         """Samples of tensors, to compare with later; None where a tensor cannot be measured."""
         saved: list[Saved] = [None] * len(tensors) if self._host is None else [*host.save(tensors)]
-        for i, tensor in enumerate(tensors):
-            if saved[i] is None and statistics.obstacle(tensor) is None:
-                saved[i] = statistics.sample(statistics.flatten(tensor.detach())).clone()
+        left = [i for i, each in enumerate(saved) if each is None and statistics.obstacle(tensors[i]) is None]
+        if left:
+            with undisturbed():
+                samples = [statistics.sample(statistics.flatten(tensors[i])) for i in left]
+                copies = [torch.empty_like(sample) for sample in samples]
+                torch._foreach_copy_(copies, samples)
+            for i, copy in zip(left, copies, strict=True):
+                saved[i] = copy
         return saved
 
     def moved(self, tensors: Sequence[Tensor], saved: Sequence[Saved]) -> Sequence[Ticket]:
@@ -144,15 +158,20 @@ class Readback:
                 tickets = [UNMEASURABLE if i in left else ticket for i, ticket in enumerate(tickets)]
         if len(pairs) == len(tensors):
             return tickets
-        compared = iter(tickets)
+        compared, others = iter(tickets), self._differences(tensors, saved)
         return [
-            next(compared) if isinstance(before, bytes) else self._difference(tensor, before)
-            for tensor, before in zip(tensors, saved, strict=True)
+            next(compared) if isinstance(before, bytes) else others.get(i, UNMEASURABLE)
+            for i, before in enumerate(saved)
         ]
 
     def send(self) -> Transfer:
         """Start copying everything measured so far; the rows are free again."""
-        transfer = Transfer(self._sending, [meter.send() for meter in self._meters], self._scales)
+        if len(self._meters) == 1 and self._host is not None:
+            pending: list[Pending] = [self._host.send()]
+        else:
+            with undisturbed():
+                pending = [meter.send() for meter in self._meters]
+        transfer = Transfer(self._sending, pending, self._scales)
         self._sending = (self._sending + 1) % SENDINGS
         self._base = self._sending << METER_BITS + ROW_BITS
         self._scales = {}
@@ -166,17 +185,24 @@ class Readback:
         start = self._base | first
         return range(start, start + len(tensors)), left
 
-    def _difference(self, tensor: Tensor, before: Tensor | None) -> Ticket:
-        if before is None or statistics.obstacle(tensor) is not None:
-            return UNMEASURABLE
-        flat = statistics.flatten(tensor.detach())
-        after = statistics.sample(flat)
-        if after.shape != before.shape or after.device != before.device:
-            return UNMEASURABLE
-        ticket = self.measure(after - before)
-        if len(after) < len(flat):
-            self._scales[ticket] = len(flat) / len(after)
-        return ticket
+    def _differences(self, tensors: Sequence[Tensor], saved: Sequence[Saved]) -> dict[int, Ticket]:
+        """How far tensors have moved from the copies that were made of them, by their index."""
+        found: dict[int, tuple[Tensor, Tensor, float]] = {}
+        with undisturbed():
+            for i, (tensor, before) in enumerate(zip(tensors, saved, strict=True)):
+                if not isinstance(before, Tensor) or statistics.obstacle(tensor) is not None:
+                    continue
+                flat = statistics.flatten(tensor)
+                after = statistics.sample(flat)
+                if after.shape == before.shape and after.device == before.device:
+                    found[i] = after, before, len(flat) / len(after)
+            if not found:
+                return {}
+            afters, befores, _ = zip(*found.values(), strict=True)
+            moved = torch._foreach_sub([_widened(flat) for flat in afters], [_widened(flat) for flat in befores])
+        tickets = dict(zip(found, self.measure_all(list(moved)), strict=True))
+        self._scales |= {ticket: found[i][2] for i, ticket in tickets.items() if found[i][2] > 1}
+        return tickets
 
     def _ticket(self, index: int, row: int) -> Ticket:
         return self._base | index << ROW_BITS | row
@@ -192,3 +218,7 @@ class Readback:
         if not any(meter is known for known in self._meters):
             self._meters.append(meter)
         return next(i for i, known in enumerate(self._meters) if known is meter)
+
+
+def _widened(flat: Tensor) -> Tensor:
+    return flat.float() if flat.dtype in statistics.HALF else flat

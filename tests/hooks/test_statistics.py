@@ -1,6 +1,5 @@
 """Statistics against float64, for the dtypes and layouts that tensors come in."""
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor

@@ -167,7 +167,7 @@ def test_memory_stays_flat() -> None:
     gc.disable()
     try:
         with gradscope.watch(model, every=1) as scope:
-            scope._recorder._history = lambda: 32  # type: ignore[method-assign]  # full from the start
+            scope._recorder.history._most = lambda: 32  # type: ignore[method-assign]  # full from the start
             start = steps(60)
             end = steps(140)
     finally:

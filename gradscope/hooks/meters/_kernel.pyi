@@ -1,4 +1,4 @@
-"""The compiled kernel, kernel.c: absent where no C compiler was at hand when gradscope was installed."""
+# The compiled kernel, kernel.c: absent where no C compiler was at hand when gradscope was installed.
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
 """Tensors on any device, reduced by torch's own operations into cells on that device.
 
-Slower than the meters that are made for a device, and always there. Sums are taken around a pivot, the first
-element, so that single precision suffices for tensors whose mean is far from zero.
+Slower than the meters that are made for a device, and always there. Sums are taken around a pivot, so that single
+precision suffices for tensors whose mean is far from zero.
 """
 
 from collections.abc import Sequence
@@ -85,10 +85,11 @@ class Sent:
 
 
 def write(flat: Tensor, cells: Cells) -> None:
-    """Write the first element, sum and L2 norm of the distances from it, min and max."""
+    """Write a pivot, sum and L2 norm of the distances from it, min and max."""
     wide = flat.float() if flat.dtype in HALF else flat  # a native sum of halves overflows at 65504
     pivot, total, norm, low, high = cells
-    pivot.copy_(wide[0])
+    first, middle, last = wide[0], wide[len(wide) // 2], wide[-1]
+    torch.clamp(first, torch.minimum(middle, last), torch.maximum(middle, last), out=pivot)  # the median of the three
     apart = wide - pivot
     torch.sum(apart, 0, out=total)
     _norm(apart, norm)

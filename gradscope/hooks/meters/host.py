@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradscope.hooks.meters.meter import Arrived
+from gradscope.hooks.meters.meter import OnHost
 from gradscope.records import UNMEASURED, Floats
 
 try:
@@ -59,13 +59,13 @@ class HostMeter:
         """The rows of the differences between tensors and what `save` had saved of them; otherwise as `all_plain`."""
         return self._all(pairs, _kernel.compare)
 
-    def send(self) -> Arrived:
+    def send(self) -> OnHost:
         """All rows; their memory is free again."""
         rows = np.concatenate([*self._full, self._chunk[: self._filled()]])
         self._full.clear()
         self._rewind()
         self.used = 0
-        return Arrived(rows)
+        return OnHost(rows)
 
     def _all(self, items: list[Any], work: Callable[[list[Any], int], list[int]]) -> tuple[int, list[int]]:
         if self._left < len(items):
@@ -111,3 +111,13 @@ def save(tensors: list[Tensor]) -> list[bytes | None]:
 def finite(tensors: list[Tensor]) -> bool | None:
     """Whether no plain CPU tensor of these holds NaN or Inf; None when one of them is anything else."""
     return _kernel.finite(tensors) if AVAILABLE else None
+
+
+def marks(parameters: list[Tensor]) -> bytes:
+    """Of each parameter's gradient its id and version, as two int64; zeros where there is none."""
+    return _kernel.marks(parameters)
+
+
+def versions(parameters: list[Tensor]) -> bytes:
+    """How often each parameter's gradient was written to, as one int64; -1 where there is none."""
+    return _kernel.versions(parameters)

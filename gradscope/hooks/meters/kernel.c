@@ -20,7 +20,7 @@
 #define ROW 5
 #define RELEASE (1 << 18) /* elements from which on other threads may run meanwhile */
 #define RUN 16            /* elements of a sample that lie side by side: a cache line of float32 */
-#define SAMPLED 16384     /* elements up to which a sample is everything */
+#define SAMPLED 4096      /* elements up to which a sample is everything */
 #define RAREST 64
 
 /* Blocks of squares between these are exact enough in single precision. */
@@ -102,7 +102,7 @@ static void add(State *state, Part part)
     state->total.high = part.high > state->total.high ? part.high : state->total.high;
 }
 
-/* The pivot of a block is the mean of the block before it; of the first, its first element. */
+/* The pivot of a block is the mean of the block before it. */
 INLINE void add_block(State *state, const float *x, size_t n)
 {
     double pivot = state->pivot, count = (double)n;
@@ -156,6 +156,13 @@ INLINE const float *as_floats(const char *data, size_t n, int dtype, Floats *spa
     return space->f;
 }
 
+/* The median of three, which one outlier does not move; 0 where it is not finite. */
+INLINE float middle(float a, float b, float c)
+{
+    float low = b < c ? b : c, high = b < c ? c : b, median = a < low ? low : a > high ? high : a;
+    return isfinite(median) ? median : 0;
+}
+
 INLINE void reduce_body(const char *data, size_t count, int dtype, double *row)
 {
     State state = {{0, 0, INFINITY, -INFINITY}, 0};
@@ -168,7 +175,7 @@ INLINE void reduce_body(const char *data, size_t count, int dtype, double *row)
         }
         const float *block = as_floats(data, n, dtype, &space);
         if (done == 0)
-            state.pivot = isfinite(block[0]) ? block[0] : 0;
+            state.pivot = middle(block[0], block[n / 2], block[n - 1]);
         add_block(&state, block, n);
     }
     write_row(&state, count, row);

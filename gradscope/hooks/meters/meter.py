@@ -1,6 +1,7 @@
 """The contract of a meter, and rows that are on the host already."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Protocol
 
 from torch import Tensor
@@ -35,11 +36,15 @@ class Meter(Protocol):
         """Start copying all rows to the host; their memory is free again."""
 
 
-class Arrived:
+class OnHost:
     """Rows that are on the host."""
 
     def __init__(self, rows: Floats) -> None:
         self._rows = rows
+
+    def finite(self) -> bool:
+        """Whether no tensor behind them held NaN or Inf: both stay in a sum of squares."""
+        return isfinite(self._rows[:, 2].sum())
 
     def ready(self) -> bool:
         """They are."""
