@@ -1,7 +1,7 @@
 """Attaches all hooks, keeps their exceptions away from the user's loop, and leaves nothing behind."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Container, Mapping
 from threading import RLock
 from time import perf_counter
 from typing import Any, cast
@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from gradscope.hooks import broadcast, failures
-from gradscope.hooks.broadcast import subscribe, unsubscribe
+from gradscope.hooks.broadcast import EVERYBODY, NOBODY, subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
 from gradscope.hooks.loop import Loop, Phase
 from gradscope.hooks.modes import capturing, transforming
@@ -25,8 +25,6 @@ from gradscope.hooks.tracer import Tracer
 from gradscope.records import ROOT, Step
 
 # What torch.compile says about any global hook; ours steps aside while torch compiles.
-NOBODY: frozenset[int] = frozenset()
-
 GLOBAL_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
 
 
@@ -47,7 +45,7 @@ class Attachment:
         deliver: Callable[[], None],
         on_open: Callable[[], None] | None = None,
     ) -> None:
-        self.wanted: Collection[int] | None = None
+        self.ignored: Container[int] = NOBODY
         self._registry = Registry(roots)
         self.recorder = Recorder(self._registry, cadence, keep)
         self._parameters = Parameters(self._registry, self.recorder)
@@ -84,13 +82,13 @@ class Attachment:
         """Trace the operations of the next whole step."""
         self._tracer.trace_next()
         self._wake()
-        self.wanted = None
+        self.ignored = NOBODY
 
     def request_trace(self) -> None:
         """Trace the next whole step, unless that has been done often enough."""
         self._tracer.request()
         self._wake()
-        self.wanted = None
+        self.ignored = NOBODY
 
     def _end(self, error: BaseException | None) -> None:
         failed = self._tracer.close()
@@ -157,7 +155,7 @@ class Attachment:
             return
         self._rest.begin(optimizer, self._parameters.owned(optimizer))
         if self._rest.on:
-            self.wanted = NOBODY
+            self.ignored = EVERYBODY
             broadcast.follow_wishes()
 
     def _step_at_rest(self, optimizer: Optimizer) -> None:
@@ -168,7 +166,7 @@ class Attachment:
     def _wake(self) -> None:
         if self._rest.on:
             self._rest.end()
-            self.wanted = None
+            self.ignored = NOBODY
             broadcast.follow_wishes()
 
     def _look_before(self, optimizer: Optimizer, on_open: Callable[[], None]) -> None:
@@ -222,7 +220,7 @@ class Attachment:
         """The loop does something else from now on: in the forward of a step that is not observed, little matters."""
         self._wake()
         quiet = phase is Phase.FORWARD and not self.recorder.observing and not self._tracer.active
-        self.wanted = self._modules.outermost() if quiet else None
+        self.ignored = self._modules.inner() if quiet else NOBODY
 
     def boundary(self) -> None:
         """The place to stop a trace."""

@@ -4,7 +4,7 @@ While one thread runs an optimizer's hooks, another must not change their table:
 middle of the user's step. So hooks are registered with the first scope and removed with the last.
 """
 
-from collections.abc import Collection
+from collections.abc import Container
 from threading import Lock
 from typing import Any, Protocol
 
@@ -16,13 +16,24 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, 
 from gradscope.hooks.modes import compiles
 
 
+class _Everybody(Container[int]):
+    """The ids of all modules that there are and will be."""
+
+    def __contains__(self, _key: object) -> bool:
+        return True
+
+
+EVERYBODY = _Everybody()
+NOBODY: Container[int] = frozenset()
+
+
 class Listener(Protocol):
     """Who wants to hear of every module's forward and every optimizer's step in the process.
 
-    `wanted` are the ids of the modules whose forward matters now; None: all of them.
+    `ignored` are the ids of the modules whose forward does not matter now, or `EVERYBODY`.
     """
 
-    wanted: Collection[int] | None
+    ignored: Container[int]
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned."""
@@ -67,7 +78,7 @@ def follow_wishes() -> None:
     Once something was compiled in the process it stays on: compiled code is made anew whenever it comes or goes.
     """
     with _lock:
-        wanted = any(listener.wanted is None or listener.wanted for listener in _listeners)
+        wanted = any(listener.ignored is not EVERYBODY for listener in _listeners)
         if wanted and not _forward:
             _forward.append(register_module_forward_hook(_after_forward))
         elif _forward and not wanted and not (_listeners and compiles()):
@@ -78,7 +89,7 @@ def _after_forward(module: nn.Module, _args: Any, output: Any) -> None:
     if torch.compiler.is_compiling():
         return
     for listener in _listeners:
-        if listener.wanted is None or id(module) in listener.wanted:
+        if id(module) not in listener.ignored:
             listener.after_forward(module, output)
 
 

@@ -52,6 +52,7 @@ class Modules:
         self._called: set[int] = set()
         self._learned: set[int] = set()
         self._outermost: set[int] = set()
+        self._inner: frozenset[int] = frozenset()
         self._last: _Measured | None = None
         self._measured: set[int] = set()
         self._leaves: dict[tuple[Any, int], RemovableHandle] = {}
@@ -67,12 +68,12 @@ class Modules:
             self._loop.forward_begins()
         if self._recorder.observing:
             self._observe(row, output, grad)
-        elif grad and row in self._outermost:
+        elif grad and row not in self._inner:
             self._stand_guard(output)
 
-    def outermost(self) -> frozenset[int]:
-        """The ids of the modules that the user calls directly: enough to notice a backward."""
-        return self._registry.identities(self._outermost)
+    def inner(self) -> frozenset[int]:
+        """The ids of the modules that others call: they need not be heard of to notice a backward."""
+        return self._registry.identities(self._inner)
 
     def last_module(self) -> str:
         """The module whose output's gradient arrived last.
@@ -86,7 +87,7 @@ class Modules:
 
     def forget(self) -> None:
         """A step is over: let go of everything that belongs to its graph."""
-        self._learn_outermost()
+        self._learn_inner()
         self._graph.forget()
         if self._leaves and self._loop.task == -1:  # else the forward of the running backward goes on to the next step
             for handle in self._leaves.values():
@@ -95,14 +96,14 @@ class Modules:
         self._measured.clear()
         self._last = None
 
-    def _learn_outermost(self) -> None:
-        """Which modules the user calls directly: enough to notice a backward in steps that are not observed."""
-        if self._called == self._learned:
-            self._called.clear()
-            return
-        called = {self._registry.executed[row].path: row for row in self._called}
-        self._outermost |= {row for path, row in called.items() if called.keys().isdisjoint(containers(path))}
-        self._learned, self._called = self._called, self._learned
+    def _learn_inner(self) -> None:
+        """Which modules the user never calls directly."""
+        if self._called != self._learned:
+            called = {self._registry.executed[row].path: row for row in self._called}
+            within = {row for path, row in called.items() if not called.keys().isdisjoint(containers(path))}
+            self._outermost |= self._called - within
+            self._inner = (self._inner | within) - self._outermost
+            self._learned = set(self._called)
         self._called.clear()
 
     def _observe(self, row: int, output: Any, grad: bool) -> None:

@@ -4,7 +4,7 @@ Models change while they train: heads are swapped, parameters replaced, lazy mod
 cached beyond a cheap check that it still holds.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import call, is_
 from weakref import ReferenceType, ref
@@ -87,7 +87,7 @@ class Registry:
         self._useless_walks = 0
         self._rest = 0
         self._walks = 0
-        self._identified: tuple[tuple[int, int], frozenset[int]] | None = None
+        self._identified: tuple[tuple[int, frozenset[int]], frozenset[int]] | None = None
         self.executed: list[ModuleInfo] = []
         self.parameters: list[Watched] = []
         self.index: dict[int, int] = {}
@@ -141,11 +141,11 @@ class Registry:
         known = self._modules.get(id(module))
         return known[1] if known else None
 
-    def identities(self, rows: Collection[int]) -> frozenset[int]:
+    def identities(self, rows: frozenset[int]) -> frozenset[int]:
         """The ids of the modules in some rows."""
-        paths = {self.executed[row].path for row in rows}
-        key = (self._walks, len(rows))
+        key = (self._walks, rows)
         if self._identified is None or self._identified[0] != key:
+            paths = {self.executed[row].path for row in rows}
             self._identified = key, frozenset(i for i, (_, path) in self._modules.items() if path in paths)
         return self._identified[1]
 

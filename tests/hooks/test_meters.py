@@ -50,7 +50,15 @@ def numbers(kind: str, size: int) -> Tensor:
     return made[kind]
 
 
-KINDS = ("centred", "far from zero", "an outlier in front", "an outlier at the end", "constant", "zeros", "mostly zeros")
+KINDS = (
+    "centred",
+    "far from zero",
+    "an outlier in front",
+    "an outlier at the end",
+    "constant",
+    "zeros",
+    "mostly zeros",
+)
 
 
 def test_this_environment_has_the_kernel() -> None:

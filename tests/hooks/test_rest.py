@@ -25,8 +25,8 @@ def at_rest() -> bool:
     return not _global_forward_hooks
 
 
-def loss_of(model: nn.Module) -> Tensor:
-    loss: Tensor = model(torch.randn(5, 6)).square().mean()
+def loss_of(model: nn.Module, factor: float = 1.0) -> Tensor:
+    loss: Tensor = model(factor * torch.randn(5, 6)).square().mean()
     return loss
 
 
@@ -42,6 +42,7 @@ def run(
     *,
     zero: Callable[[int, torch.optim.Optimizer], Any] = lambda _, optimizer: optimizer.zero_grad(),
     between: Between = nothing,
+    factor: Callable[[int], float] = lambda _: 1.0,
     backwards: int = 1,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
     **options: Any,
@@ -54,7 +55,7 @@ def run(
         for step in range(steps):
             zero(step, stepper)
             for _ in range(backwards):
-                loss_of(model).backward()
+                loss_of(model, factor(step)).backward()
             between(step, model, stepper)
             stepper.step()
             resting.append(at_rest())
@@ -137,14 +138,10 @@ def test_gradients_that_are_cleared_before_the_step(set_to_none: bool) -> None:
 
 
 def test_nan_is_noticed_on_its_step() -> None:
-    def poisoned(step: int, model: nn.Module, _: torch.optim.Optimizer) -> None:
-        if step == FAULT:
-            for parameter in model.parameters():
-                assert parameter.grad is not None
-                parameter.grad.fill_(float("nan"))
-
-    scope, _, _ = run(60, between=poisoned)
+    scope, resting, _ = run(60, factor=lambda step: float("nan") if step == FAULT else 1.0)
     assert found(scope) == {"non-finite-value": FAULT}
+    assert resting[FAULT - 1]
+    assert not resting[FAULT]
 
 
 def test_one_step_that_is_different_is_no_fault() -> None:
@@ -210,6 +207,7 @@ def test_a_parameter_group_that_is_added_ends_the_rest() -> None:
     model, head = network(), nn.Linear(2, 1)
     whole = nn.ModuleDict({"body": model, "head": head})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    resting = []
     with gradscope.watch(whole, every=SELDOM) as scope:
         for step in range(40):
             if step == 20:
@@ -218,8 +216,11 @@ def test_a_parameter_group_that_is_added_ends_the_rest() -> None:
             output = model(torch.randn(5, 6))
             (head(output) if step >= 20 else output).square().mean().backward()
             optimizer.step()
+            resting.append(at_rest())
     assert scope.report().steps == 40
-    assert [finding.analyzer for finding in scope.findings] == ["unused-parameter"]  # the head, before it was used
+    assert not scope.findings
+    assert resting[19:21] == [True, False]
+    assert all(resting[25:])
     steps = {info.path: info.optimizer_steps for info in scope.recording.parameters}
     assert steps["body.0.weight"] == 40
     assert steps["head.weight"] == 20
@@ -270,6 +271,33 @@ def test_a_finding_at_rest_is_followed_by_dense_steps() -> None:
     assert later[:3] == [FAULT + 1, FAULT + 2, FAULT + 3] or later[:3] == [FAULT + 2, FAULT + 3, FAULT + 4]
 
 
+def test_steps_that_are_wanted_in_the_middle_of_a_rest_are_measured_in_full_or_not_at_all() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradscope.watch(model, budget=1e-6) as scope:
+        for step in range(60):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            if at_rest() and len(scope._cadence._observed) and step < FAULT:
+                scope._cadence.watch_closely(step)  # in the first step of each rest, too
+            optimizer.step()
+    assert len(scope.recording.observed) > 20
+    assert (scope.recording.values(Kind.ACTIVATION, gradscope.Statistic.COUNT) > 0).all()
+
+
+def test_where_steps_are_skipped_nobody_rests() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradscope.watch(model, every=SELDOM) as scope:
+        for step in range(30):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            if step % 2 or step > 10:  # as a loss scaler does after an overflow
+                optimizer.step()
+            assert not at_rest() or step < 3
+    assert scope.report().steps == 30
+
+
 def test_a_closure_that_the_optimizer_runs() -> None:
     model = network()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=2)
@@ -301,3 +329,18 @@ def test_scopes_side_by_side_rest_and_wake_by_themselves() -> None:
     assert len(first.recording.observed) == 1
     assert not first.findings
     assert not second.findings
+
+
+def test_a_step_without_a_backward_ends_the_rest() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradscope.watch(model, every=SELDOM) as scope:
+        for step in range(30):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            optimizer.step()
+            if step == 20:
+                assert at_rest()
+                optimizer.step()
+                assert not at_rest()
+    assert not scope.report().notes
