@@ -115,7 +115,7 @@ class Report:
     Attributes:
         findings: sorted by severity, then by step.
         steps: how many steps ran, of which `observed` were measured.
-        lately: after the first, densely observed steps, one step in so many was observed.
+        lately: after the first, densely observed steps, one step in so many was observed; 0 when none was.
         cost: share of the time that measuring took, 0.02 for 2 %; the first, densely observed steps left out
             when there are later ones.
         notes: what could not be measured or judged, and why.
@@ -151,8 +151,8 @@ class Report:
         found = ", ".join(f"{n} {s}{'s' * (n > 1)}" for s, n in counts if n) or "no findings"
         if not self.steps:
             return f"gradscope: {found}; the run ended in its first step."
-        lately = f", lately 1 step in {self.lately}" if self.lately > 1 else ""
-        steps = f"{self.steps} step{'s' * (self.steps != 1)}, {self.observed} observed{lately}"
+        rarity = {0: ", none lately", 1: ""}.get(self.lately, f", lately 1 step in {self.lately}")
+        steps = f"{self.steps} step{'s' * (self.steps != 1)}, {self.observed} observed{rarity}"
         return f"gradscope: {found} in {steps}; cost {100 * self.cost:.1f} % of the time."
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from gradscope.findings import Finding, Severity
+from gradscope.findings import Finding, Report, Severity
 from gradscope.traces import Location
 
 FINDING = Finding("detached-tensor", Severity.ERROR, 0, "the graph is cut", "no gradient", "remove it", why="so")
@@ -80,3 +80,11 @@ def test_a_table_is_aligned_below_what_was_measured() -> None:
         "             encoder.layer   nan  nan",
         "         why: so",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lately", "rarity"), [(1, "22 observed;"), (12, "22 observed, lately 1 step in 12;"), (0, "22 observed, none lately;")]
+)
+def test_the_verdict_says_how_rarely_steps_are_observed_lately(lately: int, rarity: str) -> None:
+    verdict = Report(steps=400, observed=22, lately=lately, cost=0.017).verdict
+    assert verdict == f"gradscope: no findings in 400 steps, {rarity} cost 1.7 % of the time."

@@ -285,3 +285,16 @@ def test_two_threads_watch_their_own_models() -> None:
         thread.join()
     assert sorted(len(scope.recording.steps) for scope in scopes) == [5, 9]
     assert all(scope.findings == () and not scope.recording.lost for scope in scopes)
+
+
+def test_the_report_says_how_rarely_steps_were_observed() -> None:
+    net = model()
+    with gradscope.watch(net, every=None, budget=1e-9) as scope:
+        for _ in range(40):
+            train(net)
+    assert scope.report().lately == 0
+    assert "none lately" in scope.report().verdict
+    with gradscope.watch(net, every=2) as scope:
+        for _ in range(40):
+            train(net)
+    assert scope.report().lately == 1

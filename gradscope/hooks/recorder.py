@@ -67,9 +67,11 @@ class Recorder:
 
     @property
     def lately(self) -> int:
-        """After the first, dense ones, one step in so many was observed."""
+        """After the first, dense ones, one step in so many was observed; 0: none was."""
         later, seen = self.log.index - FIRST, self.observed_steps - FIRST
-        return max(1, round(later / max(1, seen))) if self.cadence.every is None and later > 0 else 1
+        if self.cadence.every is not None or later <= 0:
+            return 1
+        return round(later / seen) if seen > 0 else 0
 
     def lose(self, what: str) -> None:
         """Note, once, what could not be measured and why."""
