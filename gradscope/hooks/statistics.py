@@ -25,7 +25,11 @@ def obstacle(tensor: Tensor) -> str | None:
         return f"a tensor of dtype {dtype_name(tensor)}"
     if tensor.device.type == "meta":
         return "a tensor without data (meta)"
-    return "an empty tensor" if tensor.numel() == 0 else None
+    if tensor.numel() == 0:
+        return "an empty tensor"
+    if tensor.untyped_storage().nbytes() == 0 and not tensor._is_zerotensor():
+        return "a tensor whose memory was freed"
+    return None
 
 
 def dtype_name(tensor: Tensor) -> str:

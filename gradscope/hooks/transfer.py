@@ -102,8 +102,7 @@ class Readback:
 
     def plain(self, tensor: Tensor) -> Ticket | None:
         """Measure a plain contiguous tensor on the CPU without a call of torch's; None for any other tensor."""
-        host = self._host
-        row = None if host is None else host.plain(tensor)
+        row = None if self._host is None else self._host.plain(tensor)
         return None if row is None else self._base | row
 
     def measure(self, tensor: Tensor) -> Ticket:

@@ -150,6 +150,17 @@ def test_what_cannot_be_measured_has_no_ticket(backend: str) -> None:
     assert [ticket >= 0 for ticket in readback.measure_all(odd)] == [False] * 4 + [True]
 
 
+@pytest.mark.parametrize("offset", [0, 2])
+def test_a_tensor_whose_memory_was_freed_is_not_read(offset: int, backend: str) -> None:
+    tensor = torch.ones(100_000)[offset:]
+    tensor.untyped_storage().resize_(0)
+    readback = Readback()
+    assert readback.plain(tensor) is None
+    assert readback.measure_all([tensor]) == [-1]
+    assert readback.save([tensor]) == [None]
+    assert statistics.obstacle(tensor) == "a tensor whose memory was freed"
+
+
 def test_the_kernel_steps_aside_where_a_mode_would_see_it_look() -> None:
     meter = HostMeter()
     with torch.device("cpu"):

@@ -278,7 +278,7 @@ typedef struct {
 } Flat;
 
 static PyObject *tensor_type, *parameter_type, *modes, *dtypes[DTYPES];
-static PyObject *n_dtype, *n_is_cpu, *n_is_nested, *n_is_neg, *n_is_contiguous, *n_numel, *n_data_ptr, *n_grad,
+static PyObject *n_dtype, *n_is_cpu, *n_is_nested, *n_is_neg, *n_is_contiguous, *n_numel, *n_data_ptr, *n_storage_offset, *n_grad,
     *n_version;
 
 static int is_true(PyObject *object, PyObject *name, int call)
@@ -309,9 +309,10 @@ static int look_at(PyObject *tensor, Flat *flat)
     Py_XDECREF(dtype);
     if (flat->dtype < DTYPES && is_true(tensor, n_is_cpu, 0) && !is_true(tensor, n_is_nested, 0)
         && is_true(tensor, n_is_contiguous, 1) && !is_true(tensor, n_is_neg, 1)) {
+        size_t offset = number(tensor, n_storage_offset) * SIZES[flat->dtype];
         flat->count = number(tensor, n_numel);
         flat->data = (const char *)number(tensor, n_data_ptr);
-        if (!PyErr_Occurred() && flat->count && flat->data)
+        if (!PyErr_Occurred() && flat->count && (uintptr_t)flat->data > offset) /* else its memory was freed */
             return 1;
     }
     PyErr_Clear();
@@ -579,9 +580,9 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__kernel(void)
 {
     PyObject **names[] = {&n_dtype, &n_is_cpu, &n_is_nested, &n_is_neg, &n_is_contiguous,
-                          &n_numel, &n_data_ptr, &n_grad, &n_version};
+                          &n_numel, &n_data_ptr, &n_storage_offset, &n_grad, &n_version};
     const char *texts[] = {"dtype", "is_cpu", "is_nested", "is_neg", "is_contiguous",
-                           "numel", "data_ptr", "grad", "_version"};
+                           "numel", "data_ptr", "storage_offset", "grad", "_version"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if ((*names[i] = PyUnicode_InternFromString(texts[i])) == NULL)
             return NULL;
