@@ -10,7 +10,7 @@ HALF = (torch.float16, torch.bfloat16)
 WIDE = (torch.float64, torch.complex128)
 MEASURABLE = (torch.float32, torch.complex64, *HALF, *WIDE)
 
-SAMPLED, RUN, RAREST = 4096, 16, 64  # as in meters/kernel.c
+SAMPLED, RUN, RAREST = 4096, 16, 64  # as in meters/arithmetic.c
 
 
 def obstacle(tensor: Tensor) -> str | None:
