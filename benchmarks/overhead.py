@@ -1,117 +1,110 @@
-"""What watching costs: the time of a step, watched in several ways, as a ratio to the bare step. `make bench`.
+"""What watching costs: the time of a step, watched in many ways, as a ratio to the bare step. `make bench`.
 
-Bare and watched blocks of steps take turns in one process, so that a slow minute of the machine hits both. The ratio of
-each pair of blocks is taken; the table shows their median and quartiles.
+docs/cost.md says how it is measured, and holds the table of a whole run, which takes about 25 minutes.
 """
 
-import argparse
-import platform
-import statistics
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from time import perf_counter
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
-from torch import nn
+from threadpoolctl import threadpool_limits
 
+from benchmarks.cost import PAGE, Figures, machine, table, written
+from benchmarks.peers import PEERS
+from benchmarks.timing import (
+    Figure,
+    Program,
+    Way,
+    bare_seconds,
+    in_turns,
+    keep_memory,
+    steadily,
+    total,
+    turns_of,
+    wholly,
+)
+from benchmarks.ways import IN_TURNS, STEADY, WHOLE
 from benchmarks.workloads import WORKLOADS, Workload
-from gradscope.scope import watch
 
-BLOCK_SECONDS = 0.3
-LONG_AGO = 10**9
+ENOUGH_SECONDS = 8.0
+WATCHED_TO_A_BARE = 3  # in whole runs of slow models, which take minutes
+BLOCK_SECONDS = 1.0
+TURN_SECONDS = 0.5
 
-Before = Callable[[], None]
+Named = TypeVar("Named", Way, Workload)
 
-
-@dataclass(frozen=True)
-class Way:
-    """A way to watch: a context around a block of steps that gives what to do before each of them."""
-
-    name: str
-    enter: Callable[[nn.Module], AbstractContextManager[Before]]
+ALL: tuple[Way, ...] = (*STEADY[:3], *WHOLE, *STEADY[3:], *IN_TURNS, *(peer.way for peer in PEERS))
 
 
-def nothing() -> None:
-    """What most ways do before a step."""
-
-
-@contextmanager
-def full(model: nn.Module) -> Iterator[Before]:
-    """Everything, on every step."""
-    with watch(model, every=1):
-        yield nothing
-
-
-@contextmanager
-def between(model: nn.Module) -> Iterator[Before]:
-    """Attached, on steps that are not observed."""
-    with watch(model, every=LONG_AGO):
-        yield nothing
-
-
-@contextmanager
-def traced(model: nn.Module) -> Iterator[Before]:
-    """Every step traced, without statistics."""
-    with watch(model, every=LONG_AGO, analyzers=[]) as scope:
-        yield scope.trace_next
-
-
-WAYS = (Way("observed", full), Way("between observed steps", between), Way("traced", traced))
-
-
-def main() -> None:
-    """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=15, help="blocks of each kind")
-    parser.add_argument("--threads", type=int, default=1, help="threads that torch uses")
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table, and write it when told to."""
+    options = _options(arguments)
     torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} thread(s), {platform.machine()}, {options.pairs} pairs")
-    print("| | bare ms | " + " | ".join(way.name for way in WAYS) + " |")
-    print("|---" * (2 + len(WAYS)) + "|")
-    for workload in WORKLOADS:
-        print(_row(workload, options.pairs), flush=True)
+    threadpool_limits(options.threads)  # numpy's, which histograms are made with
+    keep_memory()
+    for line in absent():
+        print(line)
+    results: dict[str, Figures] = {}
+    bare: dict[str, float] = {}
+    for workload in chosen(WORKLOADS, options.only):
+        program = Program(workload)
+        bare[workload.name] = bare_seconds(program)
+        print(f"{workload.name}: bare step {1000 * bare[workload.name]:.1f} ms", flush=True)
+        results[workload.name] = measured(program, bare[workload.name], options)
+    shown = f"{machine(options.threads)}\n\n{table(results, bare, ALL)}"
+    print(f"\n{shown}", end="")
+    if options.write:
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), f"\n{shown}\n"), encoding="utf-8")
 
 
-def _row(workload: Workload, pairs: int) -> str:
-    torch.manual_seed(0)
-    model, loss = workload.build()
-    model.train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss(model).backward()
-        optimizer.step()
-
-    bare, _ = _timed(step, nullcontext(nothing), 5)
-    steps = max(3, int(BLOCK_SECONDS / bare))
-    cells = [f"{1000 * bare:.2f}"]
-    for way in WAYS:
-        ratios = [_pair(step, way.enter(model), steps) for _ in range(pairs)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
-    return f"| {workload.name} | " + " | ".join(cells) + " |"
+def _options(arguments: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser(description="Time a step, watched in many ways, as a ratio to the bare step.")
+    parser.add_argument("--pairs", type=int, default=40, help="most blocks of a second, each with as many bare steps")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="blocks of the ways that take turns: other tools and such"
+    )
+    parser.add_argument("--steps", type=int, default=500, help="steps of a run with the default budget")
+    parser.add_argument("--threads", type=int, default=1, help="threads that torch uses")
+    parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="workloads whose name holds the text")
+    parser.add_argument("--ways", nargs="*", default=[], metavar="TEXT", help="ways whose name holds the text")
+    parser.add_argument("--write", action="store_true", help=f"write the table into docs/{PAGE.name}")
+    return parser.parse_args(arguments)
 
 
-def _pair(step: Callable[[], None], way: AbstractContextManager[Before], steps: int) -> float:
-    bare, _ = _timed(step, nullcontext(nothing), steps)
-    watched, _ = _timed(step, way, steps)
-    return watched / bare
+def absent() -> list[str]:
+    """A line for each tool that is not installed."""
+    return [
+        f"{peer.name} is left out: {peer.package} is not installed (pip install -r benchmarks/requirements.txt)"
+        for peer in PEERS
+        if not peer.version
+    ]
 
 
-def _timed(step: Callable[[], None], way: AbstractContextManager[Before], steps: int) -> tuple[float, float]:
-    """Seconds of a step: their median, and their sum over the block."""
-    seconds = []
-    with way as before:
-        step()
-        for _ in range(steps):
-            before()
-            start = perf_counter()
-            step()
-            seconds.append(perf_counter() - start)
-    return statistics.median(seconds), sum(seconds)
+def chosen(candidates: Sequence[Named], texts: Sequence[str]) -> list[Named]:
+    """Those whose name holds one of the texts; all when there are no texts."""
+    return [each for each in candidates if not texts or any(text.lower() in each.name.lower() for text in texts)]
+
+
+def measured(program: Program, bare: float, options: Namespace) -> dict[str, Figure]:
+    """The figure of every way, said as soon as it is known."""
+    found: dict[str, Figure] = {}
+    for way in chosen(STEADY, options.ways):
+        found[way.name] = _said(way.name, steadily(program, way, turns_of(bare), BLOCK_SECONDS, options.pairs))
+    for way in chosen(WHOLE, options.ways):
+        runs = max(1, round(ENOUGH_SECONDS / (options.steps * bare)))
+        turns = turns_of(bare, WATCHED_TO_A_BARE)
+        parts = [part for _ in range(runs) for part in wholly(program, way, turns, options.steps)]
+        found[way.name] = _said(way.name, total(parts), f"{runs} x {options.steps} steps; {program.report()}")
+    others = [*IN_TURNS, *(peer.way for peer in PEERS if peer.version)]
+    for name, figure in in_turns(program, chosen(others, options.ways), options.rounds, TURN_SECONDS).items():
+        found[name] = _said(name, figure)
+    return found
+
+
+def _said(name: str, figure: Figure, remark: str = "") -> Figure:
+    print(f"  {name}: {figure}, {remark or f'{figure.steps} steps'}", flush=True)
+    return figure
 
 
 if __name__ == "__main__":

@@ -15,21 +15,26 @@ SAMPLED, RUN, RAREST = 4096, 16, 64  # as in meters/arithmetic.c
 
 def obstacle(tensor: Tensor) -> str | None:
     """Why this tensor cannot be measured; None when it can."""
+    return _of_kind(tensor) or _of_memory(tensor)
+
+
+def _of_kind(tensor: Tensor) -> str | None:
     if type(tensor) not in PLAIN:
         return f"a tensor subclass ({type(tensor).__name__})"
     if tensor.is_nested:
         return "a nested tensor"
     if tensor.layout is not torch.strided:
         return f"a tensor of layout {str(tensor.layout).removeprefix('torch.')}"
-    if tensor.dtype not in MEASURABLE:
-        return f"a tensor of dtype {dtype_name(tensor)}"
+    return None if tensor.dtype in MEASURABLE else f"a tensor of dtype {dtype_name(tensor)}"
+
+
+def _of_memory(tensor: Tensor) -> str | None:
     if tensor.device.type == "meta":
         return "a tensor without data (meta)"
     if tensor.numel() == 0:
         return "an empty tensor"
-    if tensor.untyped_storage().nbytes() == 0 and not tensor._is_zerotensor():
-        return "a tensor whose memory was freed"
-    return None
+    freed = tensor.untyped_storage().nbytes() == 0 and not tensor._is_zerotensor()
+    return "a tensor whose memory was freed" if freed else None
 
 
 def dtype_name(tensor: Tensor) -> str:
