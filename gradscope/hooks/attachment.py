@@ -158,6 +158,13 @@ class Attachment:
             self.ignored = EVERYBODY
             broadcast.follow_wishes()
 
+    def _passes(self) -> bool:
+        try:
+            return self._rest.passes()
+        except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
+            self.recorder.lose(f"at rest: {error!r}")
+            return False
+
     def _step_at_rest(self, optimizer: Optimizer) -> None:
         """The step of a regular loop was regular again, or the rest is over."""
         if not self._rest.step(self._parameters.owned(optimizer)):
@@ -180,6 +187,8 @@ class Attachment:
         if capturing():
             return
         if self._rest.holds(optimizer):
+            if self._passes():
+                return
             self._rest_step(optimizer)
         else:
             self._guarded(self._step_ends)(optimizer)

@@ -7,7 +7,7 @@ observed rarely, and whatever becomes slower or faster shows in the next steps.
 
 from collections import deque
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from statistics import fmean, median, pstdev
 
 FIRST = 20
@@ -44,14 +44,25 @@ class Cadence:
             return step % self.every == 0
         return step < self._dense_until or step >= self._last + RAREST or self._account >= self._price
 
+    def free(self, step: int) -> int:
+        """How many steps after this one will not be observed, as far as can be told."""
+        if self.observe(step + 1):
+            return 0
+        if self.every is not None:
+            return self.every - step % self.every - 1
+        rate = self.budget * median(self._others or self._observed or (1.0,))
+        least = self._last + RAREST - step - 1
+        return min(least, max(1, ceil((self._price - self._account) / rate) - 1)) if rate > 0 else least
+
     def watch_closely(self, step: int) -> None:
         """Observe the next steps densely."""
         self._dense_until = max(self._dense_until, step + DENSE)
 
-    def account(self, step: int, seconds: float, spent: float, observed: bool) -> float:
+    def account(self, step: int, seconds: float, spent: float, observed: bool, times: int = 1) -> float:
         """Learn from a finished step: how long it took in all, and how much of that was ours, as far as we know.
 
-        Returns its cost in seconds. Of an observed step it is no less than what steps that are not observed take less.
+        Or from several, alike and not observed, of which `step` is the last. Returns their cost in seconds. Of an
+        observed step it is no less than what steps that are not observed take less.
         """
         cost = spent
         if observed:
@@ -61,9 +72,9 @@ class Cadence:
             self._price = max(median(self._spent), self._difference())
             cost = max(spent, self._price)
         else:
-            self._others.append(seconds)
+            self._others.append(seconds / times)
         bare = max(seconds - cost, 0.0)
-        debt = LONGEST_DEBT * self.budget * bare
+        debt = LONGEST_DEBT * self.budget * bare / times
         self._account = min(max(self._account + self.budget * bare - cost, -debt), self._price)
         return cost
 

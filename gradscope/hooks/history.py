@@ -63,9 +63,9 @@ class History:
 
     def _arrive(self, *, wait: bool) -> None:
         while self._closed and (wait or self._closed[0].ready()):
-            step = self._closed.popleft().freeze(*self._sizes())
-            self._steps.append(step)
-            self._untold.append(step)
+            steps = self._closed.popleft().steps(*self._sizes())
+            self._steps.extend(steps)
+            self._untold.extend(steps)
         self._calm = not self._closed
         self._collected = perf_counter()
         while len(self._steps) > self._most():

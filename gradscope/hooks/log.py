@@ -76,11 +76,6 @@ class StepLog:
         if len(self.events) < MOST_EVENTS or event.kind is EventKind.STEP:
             self.events.append((event, usage or NOTHING))
 
-    @property
-    def quiet(self) -> bool:
-        """Whether nothing was measured in it."""
-        return not (self.observed or self.transfers or self.backwards)
-
     def calm(self) -> bool:
         """Whether it is known already that nothing in it is wrong."""
         return _regular(self.events) and all(transfer.finite() for transfer in self.transfers)
@@ -92,6 +87,10 @@ class StepLog:
     def ready(self) -> bool:
         """Whether everything has arrived."""
         return all(transfer.ready() for transfer in self.transfers)
+
+    def steps(self, sites: int, modules: int) -> list[Step]:
+        """The one step as data. Waits for what has not arrived."""
+        return [self.freeze(sites, modules)]
 
     def freeze(self, sites: int, modules: int) -> Step:
         """The step as data. Waits for what has not arrived."""
@@ -131,23 +130,29 @@ class StepLog:
 
 @dataclass(slots=True)
 class Passed:
-    """A step that went by at rest: nothing was measured in it, and all of it is known."""
+    """Steps that went by at rest, one like the other: nothing was measured in them, and all of them is known."""
 
-    index: int
+    first: int
+    count: int
     events: list[tuple[LoopEvent, Usage]]
-    observed: bool = False
+
+    @property
+    def index(self) -> int:
+        """The last one."""
+        return self.first + self.count - 1
 
     def ready(self) -> bool:
         """Nothing is on its way."""
         return True
 
     def calm(self) -> bool:
-        """Whether nothing in it is wrong."""
+        """Whether nothing in them is wrong."""
         return _regular(self.events)
 
-    def freeze(self, _sites: int, _modules: int) -> Step:
-        """The step as data."""
-        return Step(self.index, StepEnd.OPTIMIZER, tuple(event for event, _ in self.events))
+    def steps(self, _sites: int, _modules: int) -> list[Step]:
+        """The steps as data."""
+        events = tuple(event for event, _ in self.events)
+        return [Step(index, StepEnd.OPTIMIZER, events) for index in range(self.first, self.first + self.count)]
 
 
 def _regular(events: list[tuple[LoopEvent, Usage]]) -> bool:

@@ -9,6 +9,9 @@ from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
 
 
+GRAPHS = torch.backends.cuda.is_built()
+
+
 def put_at_bottom(mode: TorchFunctionMode) -> None:
     """Below all of the user's modes, so that they leave in the order they entered.
 
@@ -30,7 +33,7 @@ def take_off(mode: TorchFunctionMode) -> None:
 
 def capturing() -> bool:
     """Whether a CUDA graph is captured, of which nothing of ours may become a part."""
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+    return GRAPHS and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def transforming() -> bool:

@@ -1,6 +1,6 @@
 """Collects what the hooks measure, step by step, and hands it out as frozen recordings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -46,6 +46,8 @@ class Recorder:
         self.spent = 0.0
         self._total = 0.0
         self._paid = 0.0
+        self._passed = 0
+        self.passed: Callable[[int], object] = int  # who counts with it
         self._early = (0.0, 0.0)
         self.observed_steps = 0
         self._sites: list[Site] = []
@@ -123,6 +125,7 @@ class Recorder:
 
     def finish_step(self, end: StepEnd, *, split: bool = False) -> None:
         """Close the current step; with `split`, the forward after its last backward begins the next one."""
+        self.settle()
         closed = self.log
         following = closed.split() if split else StepLog(closed.index + 1, False)
         following.observed = following.observed if split else self.cadence.observe(following.index)
@@ -133,22 +136,25 @@ class Recorder:
             following.transfers.append(closed.transfers[-1])
         self.history.add(closed)
         self.observed_steps += closed.observed
-        self._account(closed)
+        self._account(closed.index, observed=closed.observed)
 
-    def observes_next(self) -> bool:
-        """Whether the step after the open one will be observed."""
-        return self.cadence.observe(self.log.index + 1)
+    def free(self) -> int:
+        """How many steps after the open one will not be observed."""
+        return self.cadence.free(self.log.index)
 
-    def pass_on(self) -> bool:
-        """Close the open step and open the next at hardly any price; False if something was measured in it."""
-        log = self.log
-        if not log.quiet or self.readback.used:
-            return False
-        passed = Passed(log.index, log.events)
-        self.history.add(passed)
-        log.index, log.events = log.index + 1, []
-        self._account(passed)
-        return True
+    def pass_on(self) -> None:
+        """Close the open step, in which nothing was measured, and open one like it; `settle` makes up the accounts."""
+        self.log.index += 1
+        self._passed += 1
+
+    def settle(self) -> None:
+        """Note the steps that have passed."""
+        passed, self._passed = self._passed, 0
+        if passed:
+            log = self.log
+            self.history.add(Passed(log.index - passed, passed, log.events))
+            self.passed(passed)
+            self._account(log.index - 1, observed=False, times=passed)
 
     def flush(self) -> None:
         """Start reading when very many measurements wait, as in a step of very many micro-batches."""
@@ -158,12 +164,14 @@ class Recorder:
 
     def collect(self, *, wait: bool = False) -> list[Step]:
         """The closed steps that have arrived since this was last asked; with `wait`, all of them."""
+        self.settle()
         if self.trace is not None and (wait or self.trace.ready()):
             self._operations, self._stepped, self.trace = self.trace.operations(), self.trace.stepped, None
         return self.history.collect(wait=wait)
 
     def recording(self, *, complete: bool = False, with_open: bool = False) -> Recording:
         """What is known by now; with `with_open`, the step that has not ended too (waits for it)."""
+        self.settle()
         steps = self.history.steps()
         if with_open and self.log.backwards:
             self._send(self.log)
@@ -199,14 +207,14 @@ class Recorder:
     def _send(self, log: StepLog) -> None:
         log.transfers.append(self.readback.send())
 
-    def _freeze(self, log: StepLog | Passed) -> Step:
+    def _freeze(self, log: StepLog) -> Step:
         return log.freeze(len(self._sites), len(self.registry.executed))
 
-    def _account(self, closed: StepLog | Passed) -> None:
+    def _account(self, step: int, *, observed: bool, times: int = 1) -> None:
         now = (perf_counter(), self.spent)
         seconds, spent = now[0] - self._clock[0], now[1] - self._clock[1]
         self._total += seconds
-        self._paid += self.cadence.account(closed.index, seconds, spent, closed.observed)
-        if closed.index == FIRST:
+        self._paid += self.cadence.account(step, seconds, spent, observed, times)
+        if step <= FIRST:
             self._early = (self._total, self._paid)
         self._clock = now

@@ -42,15 +42,15 @@ class Tally:
         self._times: dict[int, tuple[Indices, list[int]]] = {}
         self._known: dict[str, int] = {}
 
-    def add(self, indices: Indices) -> None:
-        """Count these once more."""
+    def add(self, indices: Indices, times: int) -> None:
+        """Count these once more, or several times."""
         known = self._times.get(id(indices))
         if known is not None:
-            known[1][0] += 1
+            known[1][0] += times
             return
         if len(self._times) >= MOST_KINDS:
             self._settle()
-        self._times[id(indices)] = indices, [1]
+        self._times[id(indices)] = indices, [times]
 
     def counts(self) -> list[int]:
         """How often each was counted."""
@@ -158,13 +158,13 @@ class Registry:
             )
         )
 
-    def count_steps(self, indices: Indices) -> None:
+    def count_steps(self, indices: Indices, times: int = 1) -> None:
         """An optimizer has stepped these parameters."""
-        self._steps.add(indices)
+        self._steps.add(indices, times)
 
-    def count_contributions(self, indices: Indices) -> None:
+    def count_contributions(self, indices: Indices, times: int = 1) -> None:
         """A backward has given these parameters a gradient."""
-        self._contributions.add(indices)
+        self._contributions.add(indices, times)
 
     def under(self, row: int) -> Iterator[Watched]:
         """The parameters that come with a module when it first runs.

@@ -67,24 +67,27 @@ NOTHING = Usage()
 
 
 class Pattern:
-    """What a regular step leaves behind: new gradients for the same parameters, each written to as often as before."""
+    """What a regular step leaves behind: new gradients for the same parameters, each written to as often as before.
+
+    `sample` are a few small parameters. One new gradient tells that a backward has run; one that was not cleared
+    would have been written to once more.
+    """
 
     def __init__(self, parameters: list[Tensor], sample: list[Tensor]) -> None:
         self._parameters = parameters
         self._sample = sample
         self._versions = versions(parameters)
-        self._last = [ref(gradient) for gradient in self.gradients()]
+        self._last: ref[Tensor] | None = None
+        self.renewed(self.gradients())
 
     def gradients(self) -> list[Tensor]:
         """A few small gradients, as they are now."""
         return [parameter.grad for parameter in self._sample if parameter.grad is not None]
 
     def renewed(self, gradients: list[Tensor]) -> bool:
-        """Whether a few gradients are others than when this was last asked: since then a backward has run."""
-        last, self._last = self._last, [ref(gradient) for gradient in gradients]
-        if len(last) != len(gradients):
-            return False
-        return all(before() is not gradient for before, gradient in zip(last, gradients, strict=True))
+        """Whether a gradient is another than when this was last asked: since then a backward has run."""
+        last, self._last = self._last, ref(gradients[0]) if gradients else None
+        return bool(gradients) and (last is None or last() is not gradients[0])
 
     def fits(self, gradients: list[Tensor]) -> bool:
         """Whether the step that has just run was like those before it. To be asked once per step."""
@@ -169,9 +172,10 @@ class GradientStates:
         self._received = received
         return received
 
-    def count_again(self) -> None:
-        """A backward has given the same parameters a gradient as the last one that was seen."""
-        self.registry.count_contributions(self._received)
+    def count_again(self, owned: Indices, times: int = 1) -> None:
+        """Backwards have given the same parameters a gradient as the last one that was seen, and steps have used it."""
+        self.registry.count_contributions(self._received, times)
+        self.registry.count_steps(owned, times)
 
     def unseen_backward(self) -> None:
         """A step comes without a backward that was seen, as of a model that is compiled as a whole.
@@ -227,7 +231,7 @@ class GradientStates:
         sample = self._sample(owned)
         if not self.regular or len(self.touched()) or not sample or any(self._tensors[i].grad is None for i in sample):
             return None
-        return Pattern(self._tensors, [self._tensors[i] for i in sample])
+        return Pattern(self._tensors, [self._tensors[i] for i in (sample[0], sample[-1])])
 
     def resume(self, owned: Indices, *, fresh: bool) -> None:
         """Steps went by that were like the last one: take up the thread, with gradients that are `fresh` or used."""
