@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bare[workload.name] = bare_seconds(program)
         print(f"{workload.name}: bare step {1000 * bare[workload.name]:.1f} ms", flush=True)
         results[workload.name] = measured(program, bare[workload.name], options)
-    shown = f"{machine(options.threads)}\n\n{table(results, bare, ALL)}"
+    sizes = f"At most {options.pairs} blocks, {options.rounds} rounds, runs of {options.steps} steps."
+    shown = f"{machine(options.threads)} {sizes}\n\n{table(results, bare, ALL)}"
     print(f"\n{shown}", end="")
     if options.write:
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), f"\n{shown}\n"), encoding="utf-8")

@@ -33,8 +33,14 @@ def _of_memory(tensor: Tensor) -> str | None:
         return "a tensor without data (meta)"
     if tensor.numel() == 0:
         return "an empty tensor"
-    freed = tensor.untyped_storage().nbytes() == 0 and not tensor._is_zerotensor()
-    return "a tensor whose memory was freed" if freed else None
+    return "a tensor whose memory was freed" if _freed(tensor) else None
+
+
+def _freed(tensor: Tensor) -> bool:
+    try:
+        return tensor.untyped_storage().nbytes() == 0 and not tensor._is_zerotensor()
+    except NotImplementedError:  # a transform's wrapper has no memory of its own, and torch's operations see through it
+        return False
 
 
 def dtype_name(tensor: Tensor) -> str:
