@@ -8,7 +8,6 @@ import torch
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
 
-
 GRAPHS = torch.backends.cuda.is_built()
 
 
