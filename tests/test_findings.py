@@ -83,7 +83,8 @@ def test_a_table_is_aligned_below_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lately", "rarity"), [(1, "22 observed;"), (12, "22 observed, lately 1 step in 12;"), (0, "22 observed, none lately;")]
+    ("lately", "rarity"),
+    [(1, "22 observed;"), (12, "22 observed, lately 1 step in 12;"), (0, "22 observed, none lately;")],
 )
 def test_the_verdict_says_how_rarely_steps_are_observed_lately(lately: int, rarity: str) -> None:
     verdict = Report(steps=400, observed=22, lately=lately, cost=0.017).verdict
