@@ -24,7 +24,7 @@ class Parameters:
     """Measures the parameters of the watched model.
 
     The update needs the value from before the step. Of large parameters only a sample is saved for it, evenly
-    spread; their update's statistics are scaled to the whole.
+    spread; the statistics of their values and updates are those of that sample, scaled to the whole.
     """
 
     def __init__(self, registry: Registry, recorder: Recorder) -> None:
@@ -71,12 +71,14 @@ class Parameters:
         """Measure what `.grad` holds now. After a step it is unscaled: fused optimizers write that back, too."""
         items = self._registry.parameters
         found = {i: grad for i in indices.tolist() if (grad := items[i].parameter.grad) is not None}
-        self._measure(Kind.PARAMETER_GRADIENT, list(found), list(found.values()))
+        chosen, tensors = list(found), list(found.values())
+        self._note(Kind.PARAMETER_GRADIENT, chosen, tensors, self._recorder.readback.measure_all(tensors), tensors)
 
     def after(self, indices: Indices) -> None:
         """Measure the values after a step, and how far it moved them."""
         items, chosen = self._registry.parameters, indices.tolist()
-        self._measure(Kind.PARAMETER, chosen, [items[i].parameter for i in chosen])
+        values = [items[i].parameter for i in chosen]
+        self._note(Kind.PARAMETER, chosen, values, self._recorder.readback.estimate_all(values), values)
         moved = [i for i in chosen if i in self._before]
         tensors = [items[i].parameter for i in moved]
         tickets = self._recorder.readback.moved(tensors, [self._before[i] for i in moved])
@@ -90,9 +92,6 @@ class Parameters:
     def _kept_update(self, i: int) -> Tensor | None:
         before, now = self._kept_before.get(i), self._registry.parameters[i].parameter.detach()
         return now - before if before is not None and before.shape == now.shape else None
-
-    def _measure(self, kind: Kind, indices: list[int], tensors: list[Tensor]) -> None:
-        self._note(kind, indices, tensors, self._recorder.readback.measure_all(tensors), tensors)
 
     def _note(
         self,

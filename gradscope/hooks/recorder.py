@@ -47,7 +47,7 @@ class Recorder:
         self._total = 0.0
         self._paid = 0.0
         self._passed = 0
-        self.passed: Callable[[int], object] = int  # who counts with it
+        self.on_passed: Callable[[int], object] = int  # who counts them, too
         self._early = (0.0, 0.0)
         self.observed_steps = 0
         self._sites: list[Site] = []
@@ -153,7 +153,7 @@ class Recorder:
         if passed:
             log = self.log
             self.history.add(Passed(log.index - passed, passed, log.events))
-            self.passed(passed)
+            self.on_passed(passed)
             self._account(log.index - 1, observed=False, times=passed)
 
     def flush(self) -> None:

@@ -19,6 +19,7 @@ from gradscope.hooks.states import NOTHING, Indices, Pattern, Usage
 from gradscope.records import EventKind, LoopEvent
 
 LONGEST_SILENCE = 64
+PATIENCE = 0.5
 GOOD = (True, True)
 
 
@@ -37,8 +38,9 @@ class Rest:
         self._owned: Indices | None = None
         self._pattern: Pattern | None = None
         self._events: list[tuple[LoopEvent, Usage]] = []
-        recorder.passed = self._count
+        recorder.on_passed = self._count
         self._free = 0
+        self._due = 0.0
         self._look: tuple[bool, bool | None] | None = None
 
     @property
@@ -61,9 +63,9 @@ class Rest:
 
     def passes(self) -> bool:
         """Whether the step that has just run was like the last, and nothing else is due: at hardly any price."""
-        if not self._free or self._pattern is None or torch._C._len_torch_function_stack():
-            return False
         start = perf_counter()
+        if not self._free or start > self._due or self._pattern is None or torch._C._len_torch_function_stack():
+            return False
         gradients = self._pattern.gradients()
         self._look = self._pattern.fits(gradients), host.finite(gradients)
         self._free = self._free - 1 if self._look == GOOD else 0
@@ -88,7 +90,7 @@ class Rest:
             list(self._events) if finite else [(_told(e, finite), usage) for e, _ in self._events]
         )
         self._states.count_again(owned)
-        self._free = min(self._recorder.free(), LONGEST_SILENCE)
+        self._free, self._due = min(self._recorder.free(), LONGEST_SILENCE), perf_counter() + PATIENCE
         return fits and owned is self._owned and finite is not False and self._free > 0
 
     def _count(self, times: int) -> None:

@@ -114,20 +114,38 @@ class Readback:
 
     def measure_all(self, tensors: list[Tensor]) -> Sequence[Ticket]:
         """Start measuring many tensors, at once where that is cheaper; -1 where a tensor cannot be measured."""
-        tickets, left = self._all_plain(tensors)
+        return self._all(tensors, sampled=False)
+
+    def estimate_all(self, tensors: list[Tensor]) -> Sequence[Ticket]:
+        """The same from a sample of the elements of large tensors, scaled to the whole."""
+        return self._all(tensors, sampled=True)
+
+    def _all(self, tensors: list[Tensor], *, sampled: bool) -> Sequence[Ticket]:
+        if self._host is None:
+            tickets: Sequence[Ticket] = [UNMEASURABLE] * len(tensors)
+            left: Sequence[int] = range(len(tensors))
+        else:
+            first, left = self._host.estimated(tensors) if sampled else self._host.all_plain(tensors)
+            tickets = range(self._base | first, (self._base | first) + len(tensors))
         if not left:
             return tickets
         with undisturbed():
-            return self._others(tensors, list(tickets), left)
+            return self._others(tensors, list(tickets), left, sampled=sampled)
 
-    def _others(self, tensors: list[Tensor], tickets: list[Ticket], left: Sequence[int]) -> list[Ticket]:
+    def _others(
+        self, tensors: list[Tensor], tickets: list[Ticket], left: Sequence[int], *, sampled: bool
+    ) -> list[Ticket]:
         flats = {i: statistics.flatten(tensors[i]) for i in left if statistics.obstacle(tensors[i]) is None}
+        sizes = {i: len(flat) for i, flat in flats.items()}
+        if sampled:
+            flats = {i: statistics.sample(flat) for i, flat in flats.items()}
         groups: dict[int, list[int]] = {}
         for i, flat in flats.items():
             groups.setdefault(self._meter_of(flat), []).append(i)
         for index, group in groups.items():
             for i, row in zip(group, self._meters[index].measure_all([flats[i] for i in group]), strict=True):
                 tickets[i] = self._ticket(index, row)
+                self._scale(tickets[i], sizes[i] / len(flats[i]))
         for i in left:
             if i not in flats:
                 tickets[i] = UNMEASURABLE
@@ -176,14 +194,6 @@ class Readback:
         self._scales = {}
         return transfer
 
-    def _all_plain(self, tensors: list[Tensor]) -> tuple[Sequence[Ticket], Sequence[int]]:
-        """Tickets for all, and the indices of those that need the long way."""
-        if self._host is None:
-            return [UNMEASURABLE] * len(tensors), range(len(tensors))
-        first, left = self._host.all_plain(tensors)
-        start = self._base | first
-        return range(start, start + len(tensors)), left
-
     def _differences(self, tensors: Sequence[Tensor], saved: Sequence[Saved]) -> dict[int, Ticket]:
         """How far tensors have moved from the copies that were made of them, by their index."""
         found: dict[int, tuple[Tensor, Tensor, float]] = {}
@@ -200,8 +210,13 @@ class Readback:
             afters, befores, _ = zip(*found.values(), strict=True)
             moved = torch._foreach_sub([_widened(flat) for flat in afters], [_widened(flat) for flat in befores])
         tickets = dict(zip(found, self.measure_all(list(moved)), strict=True))
-        self._scales |= {ticket: found[i][2] for i, ticket in tickets.items() if found[i][2] > 1}
+        for i, ticket in tickets.items():
+            self._scale(ticket, found[i][2])
         return tickets
+
+    def _scale(self, ticket: Ticket, scale: float) -> None:
+        if scale > 1:
+            self._scales[ticket] = scale
 
     def _ticket(self, index: int, row: int) -> Ticket:
         return self._base | index << ROW_BITS | row

@@ -236,3 +236,19 @@ def test_a_run_without_the_kernel_is_recorded_alike(monkeypatch: pytest.MonkeyPa
     assert fast.sites == slow.sites
     for kind, statistic in itertools.product(Kind, (Statistic.COUNT, Statistic.NORM, Statistic.MIN, Statistic.MAX)):
         np.testing.assert_allclose(fast.values(kind, statistic), slow.values(kind, statistic), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 100, 8191, 8192, 100_003, 1_000_000])
+def test_estimates_from_a_sample(dtype: torch.dtype, size: int, backend: str) -> None:
+    torch.manual_seed(0)
+    tensor = (torch.randn(size) + 2).to(dtype)
+    readback = Readback()
+    tickets = readback.estimate_all([tensor, torch.arange(3)])
+    assert tickets[1] == -1
+    row = Arrived([readback.send()]).rows(tickets[:1])
+    exact, slack = tensor.double(), 1e-4 if size < 8192 else 0.05
+    assert row[0, 0] == pytest.approx(size, rel=1e-9)
+    assert derive(row, Statistic.MEAN)[0] == pytest.approx(float(exact.mean()), rel=slack)
+    assert derive(row, Statistic.STD)[0] == pytest.approx(float(exact.std(correction=0)), rel=slack, abs=1e-4)
+    assert derive(row, Statistic.NORM)[0] == pytest.approx(float(exact.norm()), rel=slack)

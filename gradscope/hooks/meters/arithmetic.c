@@ -167,9 +167,14 @@ INLINE void reduce_body(const char *data, size_t count, int dtype, double *row)
     write_row(&state, count, row);
 }
 
-/* What `n` elements have moved by, as the next elements of a block. */
+/* What `n` elements have moved by, or are when nothing was saved, as the next elements of a block. */
 INLINE void subtract(const char *data, const char *saved, size_t n, int dtype, Floats *out, size_t filled)
 {
+    if (saved == NULL) {
+        Floats wide;
+        memcpy(out->f + filled, as_floats(data, n, dtype, &wide), n * sizeof(float));
+        return;
+    }
     if (dtype == FLOAT32) {
         const float *now = (const float *)data, *then = (const float *)saved;
         for (size_t i = 0; i < n; i++)
@@ -186,7 +191,7 @@ INLINE void compare_doubles(State *state, const double *now, const double *then,
 {
     double apart[BLOCK];
     for (size_t i = 0; i < n; i++)
-        apart[i] = now[i] - then[i];
+        apart[i] = then == NULL ? now[i] : now[i] - then[i];
     add(state, part_of_doubles(apart, n, 0));
 }
 
@@ -212,7 +217,7 @@ INLINE void compare_body(const char *data, const char *saved, size_t count, int 
     size_t size = element_size[dtype], stride = stride_of(count), run = stride == 1 ? BLOCK : RUN, filled = 0, done = 0;
     for (size_t at = 0; at < count; at += run * stride) {
         size_t n = count - at < run ? count - at : run;
-        const char *now = data + at * size, *then = saved + done * size;
+        const char *now = data + at * size, *then = saved == NULL ? NULL : saved + done * size;
         done += n;
         if (dtype == FLOAT64) {
             compare_doubles(&state, (const double *)now, (const double *)then, n);
@@ -223,6 +228,8 @@ INLINE void compare_body(const char *data, const char *saved, size_t count, int 
         else
             subtract(now, then, n, dtype, &moved, filled);
         filled += n;
+        if (done == n && saved == NULL)
+            state.pivot = middle(moved.f[0], moved.f[n / 2], moved.f[n - 1]);
         if (filled + run > BLOCK) {
             add_block(&state, moved.f, filled);
             filled = 0;

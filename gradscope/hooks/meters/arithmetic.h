@@ -26,7 +26,7 @@ size_t sampled_of(size_t count);
 /* Copy the sampled elements. */
 void save_elements(const char *data, size_t count, int dtype, char *saved);
 
-/* The row of the differences from what was saved, scaled from the sample to the whole. */
+/* The row of the differences from what was saved, or with NULL of the sampled elements, scaled to the whole. */
 void compare_elements(const char *data, const char *saved, size_t count, int dtype, double *row);
 
 #endif

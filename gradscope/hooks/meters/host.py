@@ -55,6 +55,10 @@ class HostMeter:
         """The first of the rows of many tensors, and which of them were not plain: those rows are unmeasured."""
         return self._all(tensors, _kernel.measure_all)
 
+    def estimated(self, tensors: list[Tensor]) -> tuple[int, list[int]]:
+        """As `all_plain`, from a sample of the elements of large tensors."""
+        return self._all(tensors, _kernel.estimate_all)
+
     def moved(self, pairs: list[tuple[Tensor, bytes]]) -> tuple[int, list[int]]:
         """The rows of the differences between tensors and what `save` had saved of them; otherwise as `all_plain`."""
         return self._all(pairs, _kernel.compare)

@@ -154,6 +154,16 @@ static int measure_one(PyObject *tensor, char *row, void *extra)
     return 1;
 }
 
+static int estimate_one(PyObject *tensor, char *row, void *extra)
+{
+    Flat flat;
+    (void)extra;
+    if (!look_at(tensor, &flat))
+        return 0;
+    compare_elements(flat.data, NULL, flat.count, flat.dtype, (double *)row);
+    return 1;
+}
+
 static PyObject *rows_of(PyObject *const *args, Py_ssize_t n, int (*work)(PyObject *, char *, void *))
 {
     if (n != 2)
@@ -165,6 +175,11 @@ static PyObject *rows_of(PyObject *const *args, Py_ssize_t n, int (*work)(PyObje
 static PyObject *kernel_measure_all(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n)
 {
     return rows_of(args, n, measure_one);
+}
+
+static PyObject *kernel_estimate_all(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n)
+{
+    return rows_of(args, n, estimate_one);
 }
 
 static PyObject *sample(PyObject *tensor)
@@ -288,6 +303,8 @@ static PyMethodDef methods[] = {
      "measure(tensor, row) -> bool: write the row of a plain contiguous CPU tensor; False for any other."},
     {"measure_all", (PyCFunction)(void (*)(void))kernel_measure_all, METH_FASTCALL,
      "measure_all(tensors, rows) -> list[int]: one row each; returns the indices of those that are not plain."},
+    {"estimate_all", (PyCFunction)(void (*)(void))kernel_estimate_all, METH_FASTCALL,
+     "estimate_all(tensors, rows) -> list[int]: as measure_all, from a sample of large tensors."},
     {"save", kernel_save, METH_O, "save(tensors) -> list[bytes | None]: a sample of each; None where it is not plain."},
     {"compare", (PyCFunction)(void (*)(void))kernel_compare, METH_FASTCALL,
      "compare([(tensor, saved)], rows) -> list[int]: the row of the difference from what was saved; as measure_all."},
