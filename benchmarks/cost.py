@@ -83,7 +83,8 @@ def machine(threads: int) -> str:
     peers = ", ".join(f"{peer.package} {peer.version}" for peer in PEERS if peer.version)
     return (
         f"{_processor()}, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)} used; "
-        f"{platform.system()} {platform.release()}; Python {platform.python_version()}; torch {torch.__version__}; "
+        f"{platform.system()} {platform.release().partition('-')[0]}; "
+        f"Python {platform.python_version()}; torch {torch.__version__}; "
         f"gradscope {gradscope.__version__}; {f'{peers}; ' if peers else ''}{datetime.now(UTC):%Y-%m-%d}."
     )
 

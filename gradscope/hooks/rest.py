@@ -63,7 +63,7 @@ class Rest:
 
     def passes(self) -> bool:
         """Whether the step that has just run was like the last, and nothing else is due: at hardly any price."""
-        start = perf_counter()
+        start, self._look = perf_counter(), None
         if not self._free or start > self._due or self._pattern is None or torch._C._len_torch_function_stack():
             return False
         gradients = self._pattern.gradients()

@@ -101,8 +101,11 @@ def test_training_is_the_same_bit_for_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(bare.parameters(), watched.parameters(), strict=True))
 
 
-def test_observed_steps_are_measured_in_full() -> None:
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_observed_steps_are_measured_in_full(patience: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradscope.hooks.rest.PATIENCE", patience)
     scope, resting, _ = run(60, every=10)
+    assert [(step.index, step.end) for step in scope.recording.steps] == [(i, StepEnd.OPTIMIZER) for i in range(60)]
     assert [step.index for step in scope.recording.observed] == list(range(0, 60, 10))
     counts = scope.recording.values(Kind.ACTIVATION_GRADIENT, gradscope.Statistic.COUNT)
     assert (counts > 0).all()
@@ -135,6 +138,17 @@ def test_gradients_that_are_cleared_before_the_step(set_to_none: bool) -> None:
     scope, _, _ = run(60, between=too_early)
     cleared = [step.index for step in scope.recording.steps for event in step.events if event.cleared]
     assert cleared == list(range(FAULT + 1, 60))
+
+
+def test_steps_that_take_long_are_looked_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the patience is over after a step that passed, that step's good look says nothing of the next."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr("gradscope.hooks.rest.PATIENCE", 3)
+    monkeypatch.setattr("gradscope.hooks.rest.perf_counter", lambda: next(clock))
+    scope, _, _ = run(60, every=30, factor=lambda step: float("nan") if step == FAULT else 1.0)
+    assert found(scope) == {"non-finite-value": FAULT}
+    assert {step.end for step in scope.recording.steps} == {StepEnd.OPTIMIZER}
+    assert scope.report().steps == 60
 
 
 def test_nan_is_noticed_on_its_step() -> None:
