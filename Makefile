@@ -33,7 +33,7 @@ drift: $(READY)  ## Are the analyzers' pages up to date?
 models: $(READY)  ## Train 264 real models watched and unwatched and write docs/models.md
 	$(RUN)python -m benchmarks.models
 
-bench: $(READY)  ## Time a step watched in many ways, and write docs/cost.md (half an hour)
+bench: $(READY)  ## Time a step, watched in many ways (half an hour)
 	$(RUN)python -W ignore -m benchmarks.overhead
 
 docs: $(READY)  ## Write the analyzers' pages
