@@ -62,11 +62,9 @@ def flatten(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(-1)
 
 
-def unflatten(flat: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `flatten`: its elements in the shape of a tensor of the same layout."""
-    whole = torch.empty_like(like)
-    flatten(whole).copy_(flat)
-    return whole
+def widened(flat: Tensor) -> Tensor:
+    """The elements in at least single precision: a native sum of halves overflows at 65504."""
+    return flat.float() if flat.dtype in HALF else flat
 
 
 def sample(flat: Tensor) -> Tensor:

@@ -208,7 +208,9 @@ class Readback:
             if not found:
                 return {}
             afters, befores, _ = zip(*found.values(), strict=True)
-            moved = torch._foreach_sub([_widened(flat) for flat in afters], [_widened(flat) for flat in befores])
+            moved = torch._foreach_sub(
+                [statistics.widened(flat) for flat in afters], [statistics.widened(flat) for flat in befores]
+            )
         tickets = dict(zip(found, self.measure_all(list(moved)), strict=True))
         for i, ticket in tickets.items():
             self._scale(ticket, found[i][2])
@@ -232,7 +234,3 @@ class Readback:
         if not any(meter is known for known in self._meters):
             self._meters.append(meter)
         return next(i for i, known in enumerate(self._meters) if known is meter)
-
-
-def _widened(flat: Tensor) -> Tensor:
-    return flat.float() if flat.dtype in statistics.HALF else flat

@@ -53,11 +53,6 @@ def test_a_layout_without_gaps_is_not_copied() -> None:
     assert statistics.flatten(images).untyped_storage().data_ptr() == images.untyped_storage().data_ptr()
 
 
-def test_flat_elements_find_their_way_back() -> None:
-    images = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    assert torch.equal(statistics.unflatten(statistics.flatten(images), images), images)
-
-
 def test_the_norm_of_a_large_tensor_is_exact() -> None:
     tensor = torch.full((12_000_007,), 0.1)
     assert value(tensor, Statistic.NORM) == pytest.approx(0.1 * 12_000_007**0.5, rel=1e-4)

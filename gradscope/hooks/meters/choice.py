@@ -13,12 +13,10 @@ from gradscope.hooks.meters.meter import Meter
 if TYPE_CHECKING:
     from gradscope.hooks.meters.fused import FusedMeter
 
-WIDE = (torch.float64, torch.complex128)
-
 
 def best(flat: Tensor, meters: Iterable[Meter]) -> Meter:
     """A meter for a flat tensor, among those at hand or a new one."""
-    cells = torch.float64 if flat.dtype in WIDE else torch.float32
+    cells = torch.float64 if flat.dtype is torch.float64 else torch.float32
     for meter in meters:
         if isinstance(meter, HostMeter):
             fits = flat.device.type == "cpu"

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from gradscope.hooks.meters.arrival import arrival, to_host
+from gradscope.hooks.statistics import widened
 from gradscope.records import Floats
 
 CHUNK = 256
 ROW = 1 << 15
 LARGE = 1 << 20
-HALF = (torch.float16, torch.bfloat16)
 
 Cells = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -86,7 +86,7 @@ class Sent:
 
 def write(flat: Tensor, cells: Cells) -> None:
     """Write a pivot, sum and L2 norm of the distances from it, min and max."""
-    wide = flat.float() if flat.dtype in HALF else flat  # a native sum of halves overflows at 65504
+    wide = widened(flat)
     pivot, total, norm, low, high = cells
     first, middle, last = wide[0], wide[len(wide) // 2], wide[-1]
     torch.clamp(first, torch.minimum(middle, last), torch.maximum(middle, last), out=pivot)  # the median of the three
