@@ -6,6 +6,7 @@ GradscopeError
 ├── AlreadyWatched    the same model is being watched by another scope
 ├── UnknownAnalyzer   a name in `ignore`, `analyzers` or `explain` that no analyzer has
 ├── NotRecorded       a tensor was asked for that was not kept
+├── NoSuchSite        a pattern that names no module and no parameter
 └── FindingRaised     a finding, raised because the user asked for `on_finding="raise"`
 """
 
@@ -32,6 +33,10 @@ class UnknownAnalyzer(GradscopeError, ValueError):
 
 class NotRecorded(GradscopeError, LookupError):
     """The tensor that was asked for was not kept."""
+
+
+class NoSuchSite(GradscopeError, LookupError):
+    """A pattern names no module that ran and no parameter."""
 
 
 class FindingRaised(GradscopeError):

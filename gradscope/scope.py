@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from torch import nn
@@ -17,19 +17,17 @@ from gradscope.errors import AlreadyWatched, FindingRaised, NoParameters, NotAMo
 from gradscope.findings import Finding, Report
 from gradscope.hooks.attachment import Attachment
 from gradscope.hooks.cadence import Cadence
+from gradscope.outlets import Outlet, Outlets, Sink
 from gradscope.records import Kind, Recording, Step
+from gradscope.reports.loggers import Logger, LoggerSink
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from gradscope.reports.tensorboard import TensorBoardWriter
-
 OnFinding = Callable[[Finding], object] | Literal["raise"]
 
-WRITE_PERIOD = 1.0
-
-_watched: dict[int, nn.Module] = {}
+_open: dict[int, "Scope"] = {}
 
 
 def watch(
@@ -42,6 +40,7 @@ def watch(
     analyzers: Iterable[Analyzer | str] | None = None,
     on_finding: OnFinding | None = None,
     keep: str | Iterable[str] = (),
+    loggers: Iterable[Logger] = (),
 ) -> "Scope":
     """Watch a model while it trains. Use as a context manager around an unchanged loop.
 
@@ -55,6 +54,7 @@ def watch(
         on_finding: called with each new finding; "raise" stops the loop with `FindingRaised`.
         keep: patterns of module paths and parameter names whose raw tensors are kept, on the CPU, for the
             last few observed steps; see `Scope.tensor`.
+        loggers: where scalars and findings shall go as well; see `gradscope.reports.loggers.Logger`.
 
     Raises:
         NotAModule, NoParameters, AlreadyWatched: there is nothing to watch, or it is being watched.
@@ -63,16 +63,20 @@ def watch(
     """
     return Scope(
         _roots(model),
-        cadence=_cadence(every, budget),
+        cadence=paced(every, budget),
         engine=Engine(select(analyzers, _names(ignore))),
         keep=_names(keep),
-        logdir=logdir,
+        outlets=_outlets(logdir, loggers),
         on_finding=on_finding,
     )
 
 
 class Scope:
-    """What `watch` gives: the hooks while the context is open, the recording and the findings at any time."""
+    """What `watch` gives: the hooks while the context is open, the recording and the findings at any time.
+
+    Attributes:
+        on_rival: ends this scope when another one wants a module of its model; by default none other may have its model.
+    """
 
     def __init__(
         self,
@@ -81,30 +85,32 @@ class Scope:
         cadence: Cadence,
         engine: Engine,
         keep: tuple[str, ...],
-        logdir: str | Path | None,
+        outlets: Iterable[Outlet],
         on_finding: OnFinding | None,
     ) -> None:
-        self._roots = roots
+        self._roots = dict(roots)
         self._engine = engine
         self._cadence = cadence
         before_writes = self._judge_open if on_finding == "raise" else None
         self._hooks = Attachment(roots, cadence, keep, self._steps_arrived, self._deliver, before_writes)
         self._recorder = self._hooks.recorder
-        self._logdir = logdir
-        self._writer: TensorBoardWriter | None = None
-        self._written = float("-inf")
+        self._outlets = Outlets(outlets, self._recorder.lose)
         self._on_finding = on_finding
         self._news: deque[Finding] = deque()
         self._complete = False
         self._open = False
+        self.on_rival: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         if self._complete or self._open:
             raise AlreadyWatched("this scope has been used: call watch() again for another run")
         for root in self._roots.values():
-            if id(root) in _watched:
+            if (other := _open.get(id(root))) is not None and other.on_rival is None:
                 raise AlreadyWatched(f"this {type(root).__name__} is being watched: leave that `with` block first")
-        _watched.update((id(root), root) for root in self._roots.values())
+        for rival in self._rivals():
+            if rival.on_rival is not None:
+                rival.on_rival()
+        _open.update((id(root), self) for root in self._roots.values())
         self._open = True
         self._hooks.attach()
         return self
@@ -113,15 +119,25 @@ class Scope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for root in self._roots.values():
-            _watched.pop(id(root), None)
+            _open.pop(id(root), None)
         self._open, self._complete = False, True
         self._hooks.detach(error)
         self._steps_arrived([])
-        self._close_writer()
+        self._outlets.close()
         if error is None:
             self._deliver()
         else:
             self._explain(error)
+
+    @property
+    def models(self) -> Mapping[str, nn.Module]:
+        """The watched modules, by the names that `watch` was given; "" for a single one."""
+        return MappingProxyType(self._roots)
+
+    @property
+    def analyzers(self) -> tuple[Analyzer, ...]:
+        """The analyzers that judge this run."""
+        return self._engine.analyzers
 
     @property
     def recording(self) -> Recording:
@@ -145,6 +161,34 @@ class Scope:
             cost=recorder.cost,
             notes=(*recorder.lost, *self._engine.unjudged(recording)),
         )
+
+    def glance(self) -> Report:
+        """What the report would say, as far as it is known without another look at the recording."""
+        recorder = self._recorder
+        return Report(
+            self._engine.findings(),
+            steps=recorder.log.index,
+            observed=recorder.observed_steps,
+            lately=recorder.lately,
+            cost=recorder.cost,
+        )
+
+    def shares(self, model: nn.Module) -> bool:
+        """Whether this scope watches the model or a part of it, or the model is a part of what it watches."""
+        mine = {id(module) for root in self._roots.values() for module in root.modules()}
+        return any(id(module) in mine for module in model.modules())
+
+    def abandon(self) -> None:
+        """Stop listening and do nothing else, as befits a copy of the scope in a process that was forked."""
+        for root in self._roots.values():
+            _open.pop(id(root), None)
+        self._open, self._complete = False, True
+        self._hooks.abandon()
+
+    def forget(self) -> None:
+        """Let go of the model, once the run is over; reports and recordings made before stay what they are."""
+        self._roots.clear()
+        self._hooks.forget()
 
     def frame(self) -> "pd.DataFrame":
         """A tidy table, one row per observed step and site; see `gradscope.reports.frame.frame`."""
@@ -175,11 +219,15 @@ class Scope:
         """Trace the operations of the next step; the recording's `operations` then hold them."""
         self._hooks.trace_next()
 
+    def _rivals(self) -> "list[Scope]":
+        """The open scopes that watch some of the same modules."""
+        return [other for other in open_scopes() if any(other.shares(root) for root in self._roots.values())]
+
     def _steps_arrived(self, steps: list[Step]) -> None:
         if self._complete or self._engine.due(steps, monotonic()):
             recording = self._recorder.recording(complete=self._complete)
             self._judge(recording)
-            self._write(recording)
+            self._outlets.write(recording, self._engine.findings())
 
     def _judged_recording(self) -> Recording:
         recording = self.recording
@@ -216,31 +264,20 @@ class Scope:
             if finding.analyzer == "shape-mismatch":
                 error.add_note(f"\ngradscope:\n{finding}")
 
-    def _write(self, recording: Recording) -> None:
-        now = monotonic()
-        if self._logdir is None or not (self._complete or now >= self._written + WRITE_PERIOD):
-            return
-        self._written = now
-        with self._reporting():
-            self._writer = self._writer or _tensorboard(self._logdir)
-            self._writer.write(recording, self._engine.findings())
 
-    def _close_writer(self) -> None:
-        with self._reporting():
-            if self._writer is not None:
-                self._writer.close()
-
-    @contextmanager
-    def _reporting(self) -> Iterator[None]:
-        """A report that cannot be written (a full disk, a blocked folder) is a note, and not tried again."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
-            self._recorder.lose(f"TensorBoard data under {self._logdir}: {error!r}")
-            self._logdir = self._writer = None
+def open_scopes() -> tuple[Scope, ...]:
+    """The scopes of this process that watch a model now."""
+    return tuple(dict.fromkeys(_open.values()))
 
 
-def _tensorboard(logdir: str | Path) -> "TensorBoardWriter":
+def _outlets(logdir: str | Path | None, loggers: Iterable[Logger]) -> Iterator[Outlet]:
+    if logdir is not None:
+        yield Outlet(f"TensorBoard data under {logdir}", partial(_tensorboard, logdir))
+    for logger in loggers:
+        yield Outlet(type(logger).__name__, partial(LoggerSink, logger))
+
+
+def _tensorboard(logdir: str | Path) -> Sink:
     from gradscope.reports.tensorboard import TensorBoardWriter
 
     return TensorBoardWriter(logdir)
@@ -265,7 +302,8 @@ def _roots(model: object) -> dict[str, nn.Module]:
     return roots
 
 
-def _cadence(every: int | None, budget: float) -> Cadence:
+def paced(every: int | None, budget: float) -> Cadence:
+    """The cadence that these options of `watch` ask for; raises ValueError when one is out of range."""
     if every is not None and every < 1:
         raise ValueError(f"every={every}: pass how many steps lie between observed ones, 1 for each step")
     if not 0 < budget <= 1:

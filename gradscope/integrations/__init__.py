@@ -1,0 +1,1 @@
+"""Where other programs meet gradscope: one module for each, which alone imports it."""
