@@ -75,7 +75,7 @@ class Scope:
     """What `watch` gives: the hooks while the context is open, the recording and the findings at any time.
 
     Attributes:
-        on_rival: ends this scope when another one wants a module of its model; by default none other may have its model.
+        on_rival: ends this scope when another one wants a module of its model; None by default, for it is not to be had.
     """
 
     def __init__(
@@ -274,6 +274,11 @@ def _outlets(logdir: str | Path | None, loggers: Iterable[Logger]) -> Iterator[O
     if logdir is not None:
         yield Outlet(f"TensorBoard data under {logdir}", partial(_tensorboard, logdir))
     for logger in loggers:
+        if not isinstance(logger, Logger):
+            raise TypeError(
+                f"{type(logger).__name__} is no logger, which has log_scalars, log_findings and close: for a run of "
+                "Weights & Biases or MLflow pass a WandbLogger or MLflowLogger of gradscope.integrations"
+            )
         yield Outlet(type(logger).__name__, partial(LoggerSink, logger))
 
 

@@ -78,6 +78,15 @@ class Attachment:
         self._guarded(self._end)(error)
         self._closed = True
 
+    def abandon(self) -> None:
+        """Stop listening, whatever is open or still on its way."""
+        unsubscribe(self)
+        self._closed = True
+
+    def forget(self) -> None:
+        """Let go of the model, after `detach`."""
+        self._registry.forget()
+
     def trace_next(self) -> None:
         """Trace the operations of the next whole step."""
         self._tracer.trace_next()

@@ -111,6 +111,12 @@ class Registry:
             self.generation += 1
             self._arrange()
 
+    def forget(self) -> None:
+        """Let go of all modules and parameters."""
+        self._roots = {}
+        self._modules, self._known_rows, self.parameters, self.index = {}, {}, [], {}
+        self._getters, self._names, self._tensors = [], [], []
+
     def refresh_if_changed(self) -> None:
         """Called once per backward: walk again when a parameter was replaced."""
         self._rest = max(0, self._rest - 1)
