@@ -94,6 +94,7 @@ class Registry:
         self.generation = 0
         self._steps = Tally()
         self._contributions = Tally()
+        self._last: tuple[ParameterInfo, ...] | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -112,7 +113,8 @@ class Registry:
             self._arrange()
 
     def forget(self) -> None:
-        """Let go of all modules and parameters."""
+        """Let go of all modules and parameters, and keep what has become of them."""
+        self._last = self.infos()
         self._roots = {}
         self._modules, self._known_rows, self.parameters, self.index = {}, {}, [], {}
         self._getters, self._names, self._tensors = [], [], []
@@ -157,6 +159,8 @@ class Registry:
 
     def infos(self) -> tuple[ParameterInfo, ...]:
         """What has become of each parameter so far."""
+        if self._last is not None:
+            return self._last
         return tuple(
             ParameterInfo(item.path, item.module, item.parameter.requires_grad, steps, contributions, item.aliases)
             for item, steps, contributions in zip(

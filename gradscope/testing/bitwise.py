@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 
 from gradscope.records import Floats, Kind, Recording, Site, Statistic, derive
 from gradscope.scope import Scope
+from gradscope.watching import Everything, watch_everything
 
 MOST = 8
 
@@ -36,8 +38,9 @@ def assert_bitwise_equal(run_a: object, run_b: object) -> None:
     - a module: its parameters, their gradients, and its buffers; an optimizer: its state
     - a tensor or an array: shape, dtype and bits, so that NaN equals the same NaN and 0.0 differs from -0.0
     - a mapping (as a state dict) or a sequence: its items; any other value: `==`
-    - a function without arguments: it is called, first `run_a`, then `run_b`, and what they return is compared. It must
-      seed the random number generators by itself: two runs from an unknown state are not expected to be equal.
+    - a function without arguments: first `run_a` is called, then `run_b`. What is compared is every step of every model
+      that an optimizer trains in it, and then what it returns. It must seed the random number generators by itself: two
+      runs from an unknown state are not expected to be equal.
 
     Args:
         run_a: one run.
@@ -48,14 +51,32 @@ def assert_bitwise_equal(run_a: object, run_b: object) -> None:
         ValueError: the two recordings have no observed step in common.
     """
     __tracebackhide__ = True
-    differences = _differences(_called(run_a), _called(run_b), "")
+    differences = _differences(_done(run_a), _done(run_b), "")
     first = next(differences, None)
     if first is not None:
         raise AssertionError(f"the runs differ: {first}")
 
 
-def _called(run: object) -> object:
-    return run() if callable(run) and not isinstance(run, nn.Module) else run
+@dataclass(frozen=True, eq=False)
+class Done:
+    """What a function has trained, by the names of the models, and what it returned."""
+
+    trained: Mapping[str, Recording]
+    result: object
+
+
+def _done(run: object) -> object:
+    """What there is to compare of a run; of a function, what it does."""
+    if isinstance(run, nn.Module) or not callable(run):
+        return run
+    scopes: dict[str, Scope] = {}
+
+    def remember(everything: Everything) -> None:
+        scopes.update(everything.scopes)
+
+    with watch_everything(every=1, analyzers=(), on_step=remember):
+        result = run()
+    return Done({name: scope.recording for name, scope in scopes.items()}, result)
 
 
 def _differences(one: Any, other: Any, name: str) -> Iterator[str]:
@@ -68,6 +89,11 @@ def _differences(one: Any, other: Any, name: str) -> Iterator[str]:
         yield f"{_at(name)}{type(one).__name__} against {type(other).__name__}"
     elif one != other:
         yield f"{_at(name)}{one!r} against {other!r}"
+
+
+def _dones(one: Done, other: Done, name: str) -> Iterator[str]:
+    yield from _mappings(one.trained, other.trained, name)
+    yield from _differences(one.result, other.result, name)
 
 
 def _scopes(one: Scope, other: Scope, name: str) -> Iterator[str]:
@@ -209,6 +235,7 @@ def _at(name: str) -> str:
 
 
 _COMPARISONS: tuple[tuple[type, Callable[[Any, Any, str], Iterator[str]]], ...] = (
+    (Done, _dones),
     (Scope, _scopes),
     (Recording, _recordings),
     (nn.Module, _modules),
