@@ -57,7 +57,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGPU]:
         pytest.skip("Triton interprets in this process")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     fake = FakeGPU()
-    monkeypatch.setattr(driver, "_active", fake)
+    monkeypatch.setattr(driver, "_active" if hasattr(driver, "_active") else "active", fake)  # the latter until 3.4
     yield fake
     for kernel in (fused_kernels.one, fused_kernels.many):
         kernel.device_caches.pop("a fake", None)
