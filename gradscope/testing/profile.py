@@ -9,6 +9,7 @@ from gradscope.findings import Finding
 from gradscope.records import ROOT, Floats, Kind, Recording, Statistic, derive
 from gradscope.testing.captured import Captured, findings_of, recording_of
 from gradscope.testing.places import is_inside
+from gradscope.testing.tables import aligned
 
 MOST_ROWS = 40
 CONTEXT = 1
@@ -70,7 +71,9 @@ def profile(recording: Recording, marked: Collection[str] = (), row: int | None 
         return ""
     step = recording.observed[row].index
     title = f"gradients of step {step} in forward order (rms; {NONE}: none arrived)"
-    return "\n".join([f"    {title}", *(f"    {line}" for line in _aligned([HEADING, *_rows(recording, marked, row)]))])
+    return "\n".join(
+        [f"    {title}", *(f"    {line}" for line in aligned([HEADING, *_rows(recording, marked, row)], 3))]
+    )
 
 
 def _last(recording: Recording) -> int | None:
@@ -129,14 +132,3 @@ def _shortened(rows: list[Row]) -> list[Row]:
             shown.append(("", f"... {at - before - 1} more", "", "", ""))
         shown.append(rows[at])
     return shown
-
-
-def _aligned(rows: Sequence[Row]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at < len(HEADING) - 2 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -1,0 +1,207 @@
+"""The pytest plugin: fixtures, the marker, and `--gradscope`, which watches every model that a test trains.
+
+pytest loads this module in every suite where gradscope is installed, so it imports nothing that a suite without
+gradients does not have already. Whoever uses it gets the rest from its neighbours.
+"""
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from gradscope.integrations.pytest_watching import WatchedTest, Watching
+    from gradscope.integrations.snapshots import Snapshots
+
+MARKER = (
+    "gradscope(ignore=[...]): names of gradscope's analyzers that do not judge what this test trains, "
+    'as in ignore=["vanishing-gradient"].'
+)
+
+FOLDER = "__gradscope__"
+
+watched: pytest.StashKey["WatchedTest"] = pytest.StashKey()
+counted: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+collected: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
+stale: pytest.StashKey[set[str]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the command line options."""
+    group = parser.getgroup("gradscope", "the debugger for gradients")
+    group.addoption(
+        "--gradscope",
+        choices=("error", "warning"),
+        help="watch every model that a test trains, and fail the test on findings of this severity or a higher one",
+    )
+    group.addoption("--gradscope-update", action="store_true", help="write the snapshots that are missing or drifted")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and what is counted over the whole session."""
+    config.addinivalue_line("markers", MARKER)
+    config.stash[counted] = {}
+    config.stash[collected] = []
+    config.stash[stale] = set()
+
+
+@pytest.fixture(name="gradscope")
+def _gradscope(request: pytest.FixtureRequest) -> "Watching":
+    """Watch a model for the rest of the test: `scope = gradscope(model)`; its methods are assertions.
+
+    The report of what was watched is attached to a test that fails.
+    """
+    return _watch_of(request.node).fixture
+
+
+@pytest.fixture(name="gradscope_snapshot")
+def _gradscope_snapshot(request: pytest.FixtureRequest) -> "Snapshots":
+    """Hold what a scope captured against what it captured before: `gradscope_snapshot.check(scope)`."""
+    from gradscope.integrations.snapshots import Snapshots
+
+    _count(request.config, {"snapshots": 1})
+    update = request.config.getoption("gradscope_update")
+    return Snapshots(_folder(request.node.path), _name(request.node), update=update)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Watch what the test's fixtures train, too."""
+    if item.config.getoption("gradscope"):
+        _watch_of(item).watch_everything()
+    yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Close what is open when the test is over, and judge what `--gradscope` has seen."""
+    try:
+        result = yield
+    except BaseException as error:
+        if watched in item.stash:
+            item.stash[watched].close(error)
+        raise
+    if watched in item.stash:
+        _judge(item, item.stash[watched])
+    return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Let go of the models; what a failed setup has left open is closed."""
+    if watched in item.stash:
+        item.stash[watched].close(None)
+        del item.stash[watched]
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach what was captured to the report of a test that failed."""
+    report = yield
+    if report.failed and watched in item.stash:
+        report.sections.extend(("gradscope", text) for text in item.stash[watched].sections())
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Remember all tests, before some are deselected: their snapshots are not left over."""
+    if not any("::" in argument for argument in config.args) and not config.getoption("lf", default=False):
+        config.stash[collected] = [*items]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """See which snapshots are left over; a worker of pytest-xdist hands on to the controller what it has seen."""
+    config = session.config
+    total, tests, old = config.stash[counted], config.stash[collected], config.stash[stale]
+    if total.get("snapshots") or config.getoption("gradscope_update"):
+        old |= _leftovers(tests)
+    output = getattr(config, "workeroutput", None)
+    if output is not None:
+        output["gradscope"] = {"counted": total, "stale": sorted(old)}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker of pytest-xdist has counted."""
+    output = getattr(node, "workeroutput", {}).get("gradscope")
+    if output:
+        _count(node.config, output["counted"])
+        known: set[str] = node.config.stash[stale]
+        known.update(output["stale"])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how much was watched, and which snapshots nobody needs."""
+    if config.getoption("gradscope"):
+        total = config.stash[counted]
+        models, tests = total.get("models", 0), total.get("tests", 0)
+        seen = f"models watched: {models}, in {tests} tests" if models else "no test has trained a model"
+        terminalreporter.write_line(f"gradscope: {seen}")
+    old, update = config.stash[stale], config.getoption("gradscope_update")
+    if old:
+        verb = "deleted" if update else "delete them with --gradscope-update"
+        terminalreporter.write_line(f"gradscope: snapshots of tests that no longer exist ({verb}):")
+    for path in sorted(old):
+        terminalreporter.write_line(f"    {path}")
+        if update:
+            Path(path).unlink(missing_ok=True)
+
+
+def _judge(item: pytest.Item, watch: "WatchedTest") -> None:
+    """Fail the test for what `--gradscope` has found, and count what it has seen."""
+    watch.close(None)
+    least = item.config.getoption("gradscope")
+    if not least:
+        return
+    models = watch.models()
+    _count(item.config, {"models": models, "tests": int(models > 0)})
+    verdict = watch.verdict(least)
+    if verdict:
+        pytest.fail(verdict, pytrace=False)
+
+
+def _watch_of(item: pytest.Item) -> "WatchedTest":
+    if watched not in item.stash:
+        from gradscope.integrations.pytest_watching import WatchedTest
+
+        item.stash[watched] = WatchedTest(_ignored(item.iter_markers("gradscope")))
+    return item.stash[watched]
+
+
+def _ignored(marks: Iterable[pytest.Mark]) -> tuple[str, ...]:
+    """The names in all markers of a test, its class and its module."""
+    names: list[str] = []
+    for mark in marks:
+        if mark.args or set(mark.kwargs) != {"ignore"}:
+            pytest.fail(f"pytest.mark.gradscope takes ignore=[...] and nothing else, not {mark}", pytrace=False)
+        ignore = mark.kwargs["ignore"]
+        names.extend([ignore] if isinstance(ignore, str) else ignore)
+    return tuple(names)
+
+
+def _name(item: pytest.Item) -> str:
+    """The test's name in its module, with its class and its parameters."""
+    return item.nodeid.partition("::")[2].replace("::", ".") or item.name
+
+
+def _folder(test: Path) -> Path:
+    """Where the snapshots of a test file are: a folder for each file, beside it."""
+    return test.parent / FOLDER / test.stem
+
+
+def _leftovers(items: Iterable[pytest.Item]) -> set[str]:
+    from gradscope.integrations.snapshots import leftovers
+
+    names: dict[Path, set[str]] = {}
+    for item in items:
+        names.setdefault(item.path, set()).add(_name(item))
+    return {str(path) for test, its in names.items() for path in leftovers(_folder(test), its)}
+
+
+def _count(config: pytest.Config, more: dict[str, int]) -> None:
+    total = config.stash[counted]
+    for name, number in more.items():
+        total[name] = total.get(name, 0) + number
