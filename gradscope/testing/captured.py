@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from gradscope.analyzer import Analyzer
 from gradscope.catalogue import find, select
 from gradscope.engine import Engine
 from gradscope.findings import Finding
@@ -43,23 +44,25 @@ def findings_of(captured: Captured, ignore: Iterable[str] = ()) -> tuple[Finding
     """What is found in a run, most important first, if it ended here and some analyzers had not run.
 
     Raises:
+        TypeError: it is neither what `watch` gave nor a recording.
         UnknownAnalyzer: a name in `ignore` that no analyzer has.
     """
+    recording = recording_of(captured)
     unwanted = {find(name).name for name in ignore}
     if isinstance(captured, Recording):
-        return _judged(captured, Engine(select(None, unwanted)))
+        return _judged(recording, select(None, unwanted))
     known = [finding for finding in captured.findings if finding.analyzer not in unwanted]
     if captured.recording.complete and not unwanted:
         return tuple(known)
-    wanted = tuple(analyzer for analyzer in captured.analyzers if analyzer.name not in unwanted)
-    judged = _judged(captured.recording, Engine(wanted))
+    judged = _judged(recording, tuple(each for each in captured.analyzers if each.name not in unwanted))
     # What only steps have shown that are not kept any more.
     earlier = [finding for finding in known if not any(_same(finding, other) for other in judged)]
     return tuple(sorted([*judged, *earlier], key=lambda finding: (finding.severity.rank, finding.step)))
 
 
-def _judged(recording: Recording, engine: Engine) -> tuple[Finding, ...]:
-    engine.run(recording_of(recording), 0.0)
+def _judged(recording: Recording, analyzers: tuple[Analyzer, ...]) -> tuple[Finding, ...]:
+    engine = Engine(analyzers)
+    engine.run(recording, 0.0)
     return engine.findings()
 
 
