@@ -7,6 +7,8 @@ GradscopeError
 ├── UnknownAnalyzer   a name in `ignore`, `analyzers` or `explain` that no analyzer has
 ├── NotRecorded       a tensor was asked for that was not kept
 ├── NoSuchSite        a pattern that names no module and no parameter
+├── ProgramNotFound   `gradscope run` was given a script or module that is not there
+├── NothingStored     there is nothing of a run in a log directory
 └── FindingRaised     a finding, raised because the user asked for `on_finding="raise"`
 """
 
@@ -37,6 +39,14 @@ class NotRecorded(GradscopeError, LookupError):
 
 class NoSuchSite(GradscopeError, LookupError):
     """A pattern names no module that ran and no parameter."""
+
+
+class ProgramNotFound(GradscopeError, LookupError):
+    """There is no such script or module to run."""
+
+
+class NothingStored(GradscopeError, LookupError):
+    """A log directory holds nothing that gradscope has written."""
 
 
 class FindingRaised(GradscopeError):

@@ -1,8 +1,10 @@
 """What was concluded: findings and the report that holds them. Frozen data, rendered as plain text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from html import escape
+from math import isfinite
 from typing import TypeAlias
 
 from gradscope.excerpt import excerpt
@@ -37,6 +39,16 @@ class Role(StrEnum):
 
 
 Line: TypeAlias = tuple[tuple[Role, str], ...]
+
+COLOURS = {  # readable on white and on black
+    Role.ERROR: "#d32f2f;font-weight:bold",
+    Role.WARNING: "#b07d00;font-weight:bold",
+    Role.NOTE: "#3b82f6",
+    Role.NAME: "inherit;font-weight:bold",
+    Role.PLACE: "#0891b2",
+    Role.SOURCE: "#808080",
+    Role.FIX: "#2e8b57",
+}
 
 INDENT = " " * 9
 DEEPER = " " * 13
@@ -107,6 +119,10 @@ class Finding:
     def __str__(self) -> str:
         return plain(self.lines())
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return markup(self.lines())
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -153,15 +169,32 @@ class Report:
             return f"gradscope: {found}; the run ended in its first step."
         rarity = {0: ", none lately", 1: ""}.get(self.lately, f", lately 1 step in {self.lately}")
         steps = f"{self.steps} step{'s' * (self.steps != 1)}, {self.observed} observed{rarity}"
-        return f"gradscope: {found} in {steps}; cost {100 * self.cost:.1f} % of the time."
+        cost = f"; cost {100 * self.cost:.1f} % of the time" if isfinite(self.cost) else ""
+        return f"gradscope: {found} in {steps}{cost}."
 
     def __str__(self) -> str:
         return plain(self.lines())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return markup(self.lines())
 
 
 def plain(lines: Iterator[Line]) -> str:
     """Lines as text without colour."""
     return "\n".join("".join(text for _, text in line).rstrip() for line in lines)
+
+
+def markup(lines: Iterable[Line]) -> str:
+    """Lines as a block of HTML; whatever comes from the user's program is escaped."""
+    body = "\n".join("".join(_span(role, text) for role, text in line) for line in lines)
+    return f'<pre style="white-space:pre-wrap">{body}</pre>'
+
+
+def _span(role: Role, text: str) -> str:
+    """A coloured piece; HTML forbids most control characters, even escaped."""
+    safe = escape("".join(c if c in "\t\n" or c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+    return f'<span style="color:{COLOURS[role]}">{safe}</span>' if role in COLOURS else safe
 
 
 def _aligned(table: tuple[tuple[str, ...], ...]) -> Iterator[str]:

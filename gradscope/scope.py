@@ -75,7 +75,7 @@ class Scope:
     """What `watch` gives: the hooks while the context is open, the recording and the findings at any time.
 
     Attributes:
-        on_rival: ends this scope when another one wants a module of its model; None by default, for it is not to be had.
+        on_rival: ends this scope when another one wants a module of its model; by default there is no such way.
     """
 
     def __init__(
@@ -189,6 +189,10 @@ class Scope:
         """Let go of the model, once the run is over; reports and recordings made before stay what they are."""
         self._roots.clear()
         self._hooks.forget()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the report."""
+        return self.report()._repr_html_()
 
     def frame(self) -> "pd.DataFrame":
         """A tidy table, one row per observed step and site; see `gradscope.reports.frame.frame`."""

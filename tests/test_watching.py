@@ -330,8 +330,8 @@ def test_an_exception_of_the_program_passes() -> None:
 
 def test_objects_that_answer_for_others_are_left_alone() -> None:
     class Proxy:
-        @property
-        def __class__(self) -> type:  # type: ignore[misc]
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
             raise AssertionError("somebody asked")
 
     proxy = Proxy()

@@ -5,6 +5,8 @@ TensorBoard stops reading a file of events when a second writer starts one besid
 per run only.
 """
 
+import json
+import math
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,14 +25,17 @@ from tensorboard.plugins.text import metadata as text_plugin
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from gradscope.digest import GROUPS, WORST, Digest, Progress, digests, finished
-from gradscope.findings import Finding
+from gradscope.exchange import to_dict
+from gradscope.findings import Finding, Report
 from gradscope.records import Recording, Step
 
 RUN = "gradscope"
 FINDINGS = "findings"
+REPORT = "report"  # for `gradscope report`; TensorBoard shows nothing of it
 QUEUE = 1000
 FLUSH_SECONDS = 5
 CELL_WIDTH = 26
+_UNSEEN = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="gradscope"))
 _ESCAPES = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|"}, "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": " "})
 
 
@@ -45,6 +50,7 @@ class TensorBoardWriter:
         self._writer = EventFileWriter(str(Path(logdir) / RUN), QUEUE, FLUSH_SECONDS)
         self._progress = Progress()
         self._last_text_step = -1
+        self._observed = 0
         self._add(0, [_layout()])
 
     def write(self, recording: Recording, findings: tuple[Finding, ...]) -> None:
@@ -60,6 +66,7 @@ class TensorBoardWriter:
     def _write_scalars(self, recording: Recording, steps: tuple[Step, ...]) -> None:
         if not steps:
             return
+        self._observed += len(steps)
         written = digests(recording, steps)
         for row, step in enumerate(steps):
             scalars = (scalar for digest in written for scalar in digest.scalars(row))
@@ -69,9 +76,14 @@ class TensorBoardWriter:
         """TensorBoard keeps one text per step, so a second one in the same step counts as the next."""
         markdown = "\n\n".join([_findings_table(findings), *_worst_table(recording, finished(recording)[-1:])])
         self._last_text_step = max(self._progress.last_step, self._last_text_step + 1)
-        self._add(
-            self._last_text_step, [_text(FINDINGS, markdown, text_plugin.create_summary_metadata("Findings", ""))]
-        )
+        table = _text(FINDINGS, markdown, text_plugin.create_summary_metadata("Findings", ""))
+        self._add(self._last_text_step, [table, self._report(recording, findings)])
+
+    def _report(self, recording: Recording, findings: tuple[Finding, ...]) -> Summary.Value:
+        """The findings once more, in a form that can be read back."""
+        steps = recording.steps[-1].index + 1 if recording.steps else 0
+        report = Report(findings, steps=steps, observed=self._observed, cost=math.nan, notes=recording.lost)
+        return _text(REPORT, json.dumps(to_dict(report), allow_nan=False), _UNSEEN)
 
     def _add(self, step: int, values: Iterable[Summary.Value]) -> None:
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))

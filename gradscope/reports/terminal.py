@@ -2,12 +2,13 @@
 
 import re
 import sys
-from typing import TextIO
+from collections.abc import Iterator
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-from gradscope.findings import Finding, Line, Report, Role
+from gradscope.findings import Line, Role
 
 STYLES = {
     Role.ERROR: "bold red",
@@ -23,7 +24,14 @@ NARROWEST = 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def show(report: Report | Finding, file: TextIO | None = None) -> None:
+class Shown(Protocol):
+    """A report, a finding, a summary of several models."""
+
+    def lines(self) -> Iterator[Line]:
+        """Its text, line by line."""
+
+
+def show(report: Shown, file: TextIO | None = None) -> None:
     """Write a report or a finding to `file`, which is standard output by default.
 
     A terminal gets colours, and lines longer than it is wide continue under their own beginning.
@@ -36,7 +44,7 @@ def show(report: Report | Finding, file: TextIO | None = None) -> None:
         stream.write(f"{report}\n")
 
 
-def _show_coloured(report: Report | Finding, console: Console) -> None:
+def _show_coloured(report: Shown, console: Console) -> None:
     for line in report.lines():
         console.print(_wrapped(line, console), soft_wrap=True)
 

@@ -35,11 +35,13 @@ def test_every_part_of_a_report_has_its_key() -> None:
                 "sites": ["fc1.weight", "fc1.bias"],
                 "location": "train.py:7",
                 "source": "h = h.detach()",
+                "columns": [4, 14],
                 "message": "the graph is cut",
                 "evidence": "no gradient reached 4 parameters",
                 "why": "what lies before the cut does not learn",
                 "fix": "remove .detach()",
                 "scope": "2 of 4 parameters",
+                "cause": "fc2",
                 "consequences": ["zero-gradient at step 3: nothing arrives"],
                 "table": [["site", "min"], ["fc1", "0"]],
             }

@@ -122,7 +122,7 @@ def cells(markdown: str) -> list[str]:
 @pytest.mark.parametrize("sites", [5, 500])
 def test_tags_do_not_grow_with_the_model(sites: int, tmp_path: Path) -> None:
     found = written(tmp_path, (everything(sites, steps=2), ()))
-    assert tags(found) == TAGS | {"findings", LAYOUT}
+    assert tags(found) == TAGS | {"findings", "report", LAYOUT}
 
 
 def test_scalars_are_quantiles_over_the_sites(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_step_without_any_finite_value_is_nan(tmp_path: Path) -> None:
 
 def test_a_statistic_that_was_not_measured_has_no_points(tmp_path: Path) -> None:
     found = written(tmp_path, (recording(steps=2, activation={"a": [1.0, None]}), ()))
-    assert tags(found) == {t for t in TAGS if t.startswith("activation/")} | {"findings", LAYOUT}
+    assert tags(found) == {t for t in TAGS if t.startswith("activation/")} | {"findings", "report", LAYOUT}
     assert series(found, "activation/rms/median") == {0: 1.0}
 
 

@@ -1,0 +1,70 @@
+"""Watches what a process trains, from the moment it imports torch, and never disturbs it."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gradscope.running.arrival import when_imported
+from gradscope.running.options import Options
+
+if TYPE_CHECKING:
+    from gradscope.summary import Summary
+    from gradscope.watching import Everything
+
+
+class Watch:
+    """Between `start` and `end`, whatever this process trains is watched.
+
+    Nothing is imported before the program has imported torch: what it sets up first has to count.
+    """
+
+    def __init__(self, options: Options, on_step: "Callable[[Everything], object] | None" = None) -> None:
+        self._options = options
+        self._on_step = on_step
+        self._everything: Everything | None = None
+        self._failure: str | None = None
+        self._process = os.getpid()
+        self._call_off: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Wait for torch."""
+        self._call_off = when_imported("torch", self._begin)
+
+    def end(self, error: BaseException | None = None) -> "Summary":
+        """Watch no more. Returns what was found; `error` is the exception that ended the program."""
+        from gradscope.summary import Summary
+
+        self._call_off()
+        notes = (self._failure,) if self._failure else ()
+        if self._everything is None:
+            return Summary(notes=notes)
+        self._everything.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        return Summary(self._everything.reports(), (*notes, *self._everything.notes))
+
+    def abandon(self) -> None:
+        """Watch no more in a copy of this process, whose models are the business of the process itself."""
+        self._call_off()
+        if self._everything is not None:
+            self._everything.abandon()
+            self._everything = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the process that started it, and not a fork."""
+        return self._process == os.getpid()
+
+    def _begin(self) -> None:
+        try:
+            from gradscope.watching import watch_everything
+
+            options = self._options
+            self._everything = watch_everything(
+                logdir=options.logdir,
+                every=options.every,
+                budget=options.budget,
+                ignore=options.ignore,
+                analyzers=options.select,
+                on_step=self._on_step,
+            ).__enter__()
+        except Exception as error:  # noqa: BLE001  the program runs on, whatever has become of us
+            self._failure = f"anything: {error!r}"
