@@ -1,4 +1,4 @@
-"""The documentation: every page is in the navigation, every link and anchor leads somewhere, every public name is described."""
+"""The site: every page is in the navigation, every link and anchor leads somewhere, every public name is described."""
 
 import re
 import shutil

@@ -123,7 +123,13 @@ def _columns(code: CodeType, instruction: int, line: int, text: str) -> tuple[in
     return len(encoded[:start].decode(errors="replace")), len(encoded[:stop].decode(errors="replace"))
 
 
-@cache
 def _shown(file: str) -> str:
     here = os.getcwd() + os.sep
-    return file.removeprefix(here)
+    return _cell(file) or file.removeprefix(here)
+
+
+def _cell(file: str) -> str:
+    """The cell of a notebook or of an interactive shell that was compiled under this name, as in "Cell In[3]"."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    named = getattr(getattr(shell, "compile", None), "format_code_name", lambda _: None)(file)
+    return " ".join(named) if named else ""
