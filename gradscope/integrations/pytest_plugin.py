@@ -193,12 +193,19 @@ def _folder(test: Path) -> Path:
 
 
 def _leftovers(items: Iterable[pytest.Item]) -> set[str]:
-    from gradscope.integrations.snapshots import leftovers
-
+    """The snapshots beside these tests that belong to none of them, nor to another file that is still there."""
     names: dict[Path, set[str]] = {}
     for item in items:
         names.setdefault(item.path, set()).add(_name(item))
-    return {str(path) for test, its in names.items() for path in leftovers(_folder(test), its)}
+    folders = {_folder(test): its for test, its in names.items() if _folder(test).is_dir()}
+    for home in {test.parent for test in names}:
+        gone = (folder for folder in (home / FOLDER).glob("*") if not (home / f"{folder.name}.py").exists())
+        folders |= {folder: set() for folder in gone}
+    if not folders:
+        return set()
+    from gradscope.integrations.snapshots import leftovers
+
+    return {str(path) for folder, its in folders.items() for path in leftovers(folder, its)}
 
 
 def _count(config: pytest.Config, more: dict[str, int]) -> None:

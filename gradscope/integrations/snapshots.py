@@ -158,7 +158,7 @@ def _complaint(path: Path, now: Snapshot, tolerance: float) -> str:
     places = {row[:2] for row in rows}
     total = sum(len(kinds) for kinds in now.layers.values())
     head = f"{len(places)} of {total} sites have drifted by more than {100 * tolerance:g} % from the snapshot {shown}"
-    more = [f"    and {len(rows) - MOST_ROWS} more rows"] if len(rows) > MOST_ROWS else []
+    more = [f"    and {len(rows) - MOST_ROWS} more"] if len(rows) > MOST_ROWS else []
     return "\n".join(
         [head, "", *(f"    {line}" for line in aligned([HEADING, *rows[:MOST_ROWS]], 3)), *more, "", MEANT]
     )
