@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from gradscope.digest import SCALARS, Progress, digests
 from gradscope.findings import Finding
-from gradscope.records import Recording
+from gradscope.records import Recording, Step
 
 NAMESPACE = "gradscope"
 FINDING = ("severity", "analyzer", "step", "where", "location", "message", "evidence", "why", "fix")
@@ -22,8 +22,8 @@ class Logger(Protocol):
     a second ago; what they raise becomes a note in the report, and the logger is not called again.
     """
 
-    def log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
-        """A few numbers of one observed step, by names of `gradscope.digest.SCALARS`; NaN means not finite."""
+    def log_scalars(self, steps: Mapping[int, Mapping[str, float]]) -> None:
+        """For each new observed step a few numbers, by names of `gradscope.digest.SCALARS`; NaN is not finite."""
 
     def log_findings(self, findings: tuple[Finding, ...], step: int) -> None:
         """All findings up to this step, most important first. Called when they change, and at the end of the run."""
@@ -42,15 +42,21 @@ class LoggerSink:
     def write(self, recording: Recording, findings: tuple[Finding, ...]) -> None:
         """Log the steps that are new, and the findings if they changed or the run is over."""
         steps = self._progress.new_steps(recording)
-        written = digests(recording, steps) if steps else ()
-        for row, step in enumerate(steps):
-            self._logger.log_scalars(dict(scalar for digest in written for scalar in digest.scalars(row)), step.index)
+        if steps:
+            self._logger.log_scalars(_scalars(recording, steps))
         if self._progress.news(recording, findings):
             self._logger.log_findings(findings, max(self._progress.last_step, 0))
 
     def close(self) -> None:
         """The run is over."""
         self._logger.close()
+
+
+def _scalars(recording: Recording, steps: tuple[Step, ...]) -> dict[int, dict[str, float]]:
+    found = digests(recording, steps)
+    return {
+        step.index: dict(scalar for digest in found for scalar in digest.scalars(row)) for row, step in enumerate(steps)
+    }
 
 
 class CSVLogger:
@@ -65,12 +71,13 @@ class CSVLogger:
         self._folder = Path(folder)
         self._begun = False
 
-    def log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
-        """Append one row; a statistic that was not measured is an empty cell, one that is not finite is nan."""
+    def log_scalars(self, steps: Mapping[int, Mapping[str, float]]) -> None:
+        """Append rows; a statistic that was not measured is an empty cell, one that is not finite is nan."""
         if not self._begun:
             self._write("scalars.csv", "w", [("step", *SCALARS)])
             self._begun = True
-        self._write("scalars.csv", "a", [(step, *(scalars.get(name, "") for name in SCALARS))])
+        rows = ((step, *map(scalars.get, SCALARS)) for step, scalars in steps.items())
+        self._write("scalars.csv", "a", rows)
 
     def log_findings(self, findings: tuple[Finding, ...], step: int) -> None:  # noqa: ARG002  each row has its own
         """Write the table of findings anew."""
