@@ -4,14 +4,16 @@ pytest loads this module in every suite where gradscope is installed, so it impo
 gradients does not have already. Whoever uses it gets the rest from its neighbours.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gradscope.integrations.pytest_hooks import count, counted, register, watch_of
+
 if TYPE_CHECKING:
-    from gradscope.integrations.pytest_watching import WatchedTest, Watching
+    from gradscope.integrations.pytest_watching import Watching
     from gradscope.integrations.snapshots import Snapshots
 
 MARKER = (
@@ -21,8 +23,6 @@ MARKER = (
 
 FOLDER = "__gradscope__"
 
-watched: pytest.StashKey["WatchedTest"] = pytest.StashKey()
-counted: pytest.StashKey[dict[str, int]] = pytest.StashKey()
 collected: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 stale: pytest.StashKey[set[str]] = pytest.StashKey()
 
@@ -41,6 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and what is counted over the whole session."""
     config.addinivalue_line("markers", MARKER)
+    if config.getoption("gradscope"):
+        register(config)
     config.stash[counted] = {}
     config.stash[collected] = []
     config.stash[stale] = set()
@@ -52,7 +54,8 @@ def _gradscope(request: pytest.FixtureRequest) -> "Watching":
 
     The report of what was watched is attached to a test that fails.
     """
-    return _watch_of(request.node).fixture
+    register(request.config)
+    return watch_of(request.node).fixture
 
 
 @pytest.fixture(name="gradscope_snapshot")
@@ -60,49 +63,9 @@ def _gradscope_snapshot(request: pytest.FixtureRequest) -> "Snapshots":
     """Hold what a scope captured against what it captured before: `gradscope_snapshot.check(scope)`."""
     from gradscope.integrations.snapshots import Snapshots
 
-    _count(request.config, {"snapshots": 1})
+    count(request.config, {"snapshots": 1})
     update = request.config.getoption("gradscope_update")
     return Snapshots(_folder(request.node.path), _name(request.node), update=update)
-
-
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    """Watch what the test's fixtures train, too."""
-    if item.config.getoption("gradscope"):
-        _watch_of(item).watch_everything()
-    yield
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Close what is open when the test is over, and judge what `--gradscope` has seen."""
-    try:
-        result = yield
-    except BaseException as error:
-        if watched in item.stash:
-            item.stash[watched].close(error)
-        raise
-    if watched in item.stash:
-        _judge(item, item.stash[watched])
-    return result
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """Let go of the models; what a failed setup has left open is closed."""
-    if watched in item.stash:
-        item.stash[watched].close(None)
-        del item.stash[watched]
-    yield
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach what was captured to the report of a test that failed."""
-    report = yield
-    if report.failed and watched in item.stash:
-        report.sections.extend(("gradscope", text) for text in item.stash[watched].sections())
-    return report
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -128,7 +91,7 @@ def pytest_testnodedown(node: Any) -> None:
     """Take over what a worker of pytest-xdist has counted."""
     output = getattr(node, "workeroutput", {}).get("gradscope")
     if output:
-        _count(node.config, output["counted"])
+        count(node.config, output["counted"])
         known: set[str] = node.config.stash[stale]
         known.update(output["stale"])
 
@@ -148,38 +111,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"    {path}")
         if update:
             Path(path).unlink(missing_ok=True)
-
-
-def _judge(item: pytest.Item, watch: "WatchedTest") -> None:
-    """Fail the test for what `--gradscope` has found, and count what it has seen."""
-    watch.close(None)
-    least = item.config.getoption("gradscope")
-    if not least:
-        return
-    models = watch.models()
-    _count(item.config, {"models": models, "tests": int(models > 0)})
-    verdict = watch.verdict(least)
-    if verdict:
-        pytest.fail(verdict, pytrace=False)
-
-
-def _watch_of(item: pytest.Item) -> "WatchedTest":
-    if watched not in item.stash:
-        from gradscope.integrations.pytest_watching import WatchedTest
-
-        item.stash[watched] = WatchedTest(_ignored(item.iter_markers("gradscope")))
-    return item.stash[watched]
-
-
-def _ignored(marks: Iterable[pytest.Mark]) -> tuple[str, ...]:
-    """The names in all markers of a test, its class and its module."""
-    names: list[str] = []
-    for mark in marks:
-        if mark.args or set(mark.kwargs) != {"ignore"}:
-            pytest.fail(f"pytest.mark.gradscope takes ignore=[...] and nothing else, not {mark}", pytrace=False)
-        ignore = mark.kwargs["ignore"]
-        names.extend([ignore] if isinstance(ignore, str) else ignore)
-    return tuple(names)
 
 
 def _name(item: pytest.Item) -> str:
@@ -206,9 +137,3 @@ def _leftovers(items: Iterable[pytest.Item]) -> set[str]:
     from gradscope.integrations.snapshots import leftovers
 
     return {str(path) for folder, its in folders.items() for path in leftovers(folder, its)}
-
-
-def _count(config: pytest.Config, more: dict[str, int]) -> None:
-    total = config.stash[counted]
-    for name, number in more.items():
-        total[name] = total.get(name, 0) + number
