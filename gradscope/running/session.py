@@ -5,10 +5,11 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from gradscope.running.ending import Ending, ending_of
-from gradscope.running.live import live
+from gradscope.running.live import Live, live
 from gradscope.running.options import Options
 from gradscope.running.programs import Program
 from gradscope.running.ranks import Rank
@@ -50,27 +51,31 @@ def run(program: Program, options: Options, wishes: Wishes) -> int:
     line = live() if rank is None or not rank.number else None
     watch = Watch(options, line.show if line is not None else None)
     workers = Workers(folder_for_reports(), options, watch)
-    watch.start()
-    workers.start()
     try:
+        watch.start()
+        workers.start()
         ending = ending_of(program.run)
+        if not watch.is_ours:  # a fork that came back here instead of leaving
+            return ending.leave(ending.status)
+        return ending.leave(_told(watch, workers, ending, rank, wishes, line))
     finally:
         workers.stop()
-        if line is not None and watch.is_ours:
-            line.close()
-    if not watch.is_ours:  # a fork that came back here instead of leaving
-        return ending.leave(ending.status)
-    return ending.leave(_told(watch, workers, ending, rank, wishes))
+        if watch.is_ours:
+            rmtree(workers.folder, ignore_errors=True)
 
 
-def _told(watch: Watch, workers: Workers, ending: Ending, rank: Rank | None, wishes: Wishes) -> int:
+def _told(watch: Watch, workers: Workers, ending: Ending, rank: Rank | None, wishes: Wishes, line: Live | None) -> int:
     """Tell what was found. Nothing that goes wrong in here changes the program's exit status."""
     from gradscope.findings import Severity
 
     try:
+        if line is not None:
+            line.close()
         summary = _whole(watch.end(ending.error), workers.folder)
         told = summary if rank is None else rank.agree(summary)
         if told is not None:
+            if rank is not None and rank.number:
+                print(f"gradscope: rank {rank.number} has found what rank 0 has not:", file=sys.stderr)
             _tell(told, wishes)
     except Exception as error:  # noqa: BLE001  the program has ended, and its status is what counts
         print(f"gradscope: there is no report: {error!r}", file=sys.stderr)

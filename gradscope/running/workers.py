@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +102,7 @@ class Workers:
 
 def begin(folder: str, options: str) -> None:
     """In a spawned process, before it has imported anything of the program's: watch it, and its own children."""
-    _watch_worker(Path(folder), Options.loads(options), at_its_start=True)
+    _watch_worker(Path(folder), Options.loads(options))
 
 
 def folder_for_reports() -> Path:
@@ -112,7 +111,7 @@ def folder_for_reports() -> Path:
 
 
 def collect(folder: Path) -> "Iterator[tuple[str, dict[str, Report], tuple[str, ...]]]":
-    """Of each process that has left something: its name, its reports and its notes. Removes the folder."""
+    """Of each process that has left something: its name, its reports and its notes."""
     from gradscope.exchange import from_dict
 
     try:
@@ -122,11 +121,9 @@ def collect(folder: Path) -> "Iterator[tuple[str, dict[str, Report], tuple[str, 
             yield left["process"], reports, tuple(left["notes"])
     except (OSError, ValueError, KeyError) as error:
         yield "another process", {}, (f"what it trained: {error!r}",)
-    finally:
-        rmtree(folder, ignore_errors=True)
 
 
-def _watch_worker(folder: Path, options: Options, *, at_its_start: bool = False) -> None:
+def _watch_worker(folder: Path, options: Options) -> None:
     from multiprocessing import util
     from multiprocessing.process import current_process
 
@@ -140,10 +137,8 @@ def _watch_worker(folder: Path, options: Options, *, at_its_start: bool = False)
     def at_the_end(_: object) -> None:
         util.Finalize(None, leave, exitpriority=LAST)
 
-    if at_its_start:  # multiprocessing forgets all finalizers when it begins, and then calls whom it has to call
-        util.register_after_fork(workers, at_the_end)
-    else:
-        at_the_end(None)
+    at_the_end(None)
+    util.register_after_fork(workers, at_the_end)  # a fork server's child forgets all finalizers, and then tells us
     watch.start()
     workers.start()
 
@@ -151,7 +146,8 @@ def _watch_worker(folder: Path, options: Options, *, at_its_start: bool = False)
 def _leave(watch: Watch, folder: Path, process: str) -> None:
     """Write what was found, if anything was trained."""
     try:
-        summary = watch.end(sys.exc_info()[1])
+        error = sys.exc_info()[1]
+        summary = watch.end(error.__context__ if isinstance(error, SystemExit) else error)
         if not summary.trained:
             return
         from gradscope.exchange import to_dict
