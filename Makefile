@@ -47,7 +47,7 @@ bench: $(READY)  ## Time a step, watched in many ways (half an hour)
 
 docs: $(READY)  ## Write the analyzers' pages and build the site, into site/
 	$(RUN)python docs/generate.py
-	$(RUN)zensical build --strict --clean
+	$(RUN)python -m zensical build --strict --clean
 
 dist: $(READY)  ## Build the sdist and the wheel, into dist/
 	rm -rf build dist

@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 OURS = ("torch_gradscope", "__editable__", "gradscope")
+COMMANDS = {"pip": "pip", "pytest": "pytest", "tensorboard": "tensorboard.main"}  # of the shared packages
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def clean_environment(home: Path) -> Environment:
     (own,) = home.glob("lib/python*/site-packages")
     (own / "shared.pth").write_text(f"{shared}\n", encoding="utf-8")
     made = Environment(home)
-    pip = made.scripts / "pip"
-    pip.write_text(f'#!/bin/sh\nexec "{made.scripts}/python" -m pip "$@"\n', encoding="utf-8")
-    pip.chmod(0o755)
+    for command, module in COMMANDS.items():
+        script = made.scripts / command
+        script.write_text(f'#!/bin/sh\nexec "{made.scripts}/python" -m {module} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
     return made
 
 
