@@ -54,6 +54,10 @@ class Watching:
         self._open.append(scope)
         return scope
 
+    def __repr__(self) -> str:
+        watched = ", ".join(map(_names, self._scopes)) or "nothing yet"
+        return f"<gradscope watches {watched}>"
+
     @property
     def scopes(self) -> tuple[Scope, ...]:
         """What was watched, in the order of the calls."""

@@ -51,6 +51,9 @@ class Snapshots:
         self._update = update
         self._checked = 0
 
+    def __repr__(self) -> str:
+        return f"<snapshots of {self._test}>"
+
     def check(self, scope: Captured, name: str = "", *, tolerance: float = 0.01) -> None:
         """Fail if what was captured differs from the snapshot by more than a tolerance.
 
