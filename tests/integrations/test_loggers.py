@@ -177,6 +177,7 @@ def wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(f"WANDB_{name}", str(tmp_path))
     import wandb  # noqa: PLC0415  it looks at the environment
 
+    wandb.teardown()  # it looks there once
     run = wandb.init(mode="offline", project="gradscope", settings=wandb.Settings(console="off", silent=True))
     yield run
     run.finish()
