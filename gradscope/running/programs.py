@@ -41,12 +41,12 @@ class Program:
 
     def _script(self) -> Callable[[], None]:
         sys.argv = [self.name, *self.arguments]
-        importer = pkgutil.get_importer(self.name)
+        path = str(Path(self.name).absolute())
+        importer = pkgutil.get_importer(path)
         spec = None if importer is None else importer.find_spec("__main__")
         if spec is not None:  # a folder, or a zip archive
-            _lead_path(self.name)
+            _lead_path(path)
             return _prepared(spec, _code(spec), package="")
-        path = str(Path(self.name).absolute())
         _lead_path(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120  as Python does it
         with io.open_code(path) as file:
             code = compile(file.read(), path, "exec", dont_inherit=True)

@@ -1,10 +1,12 @@
-"""Watches what a process trains, from the moment it imports torch, and never disturbs it."""
+"""Watches what a process trains, from its first optimizer on, and never disturbs it."""
 
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gradscope.running.arrival import when_imported
+from gradscope.running.first import when_first_optimizer
 from gradscope.running.options import Options
 
 if TYPE_CHECKING:
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 class Watch:
     """Between `start` and `end`, whatever this process trains is watched.
 
-    Nothing is imported before the program has imported torch: what it sets up first has to count.
+    Nothing is imported before the program has imported torch, for what it sets up first has to count; and nothing
+    before it makes an optimizer, for processes that train nothing shall not pay.
     """
 
     def __init__(self, options: Options, on_step: "Callable[[Everything], object] | None" = None) -> None:
@@ -25,16 +28,17 @@ class Watch:
         self._failure: str | None = None
         self._process = os.getpid()
         self._call_off: Callable[[], None] = lambda: None
+        self._wait: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Wait for torch."""
-        self._call_off = when_imported("torch", self._begin)
+        self._call_off = when_imported("torch", self._torch_is_there)
 
     def end(self, error: BaseException | None = None) -> "Summary":
         """Watch no more. Returns what was found; `error` is the exception that ended the program."""
         from gradscope.summary import Summary
 
-        self._call_off()
+        self._stop_waiting()
         notes = (self._failure,) if self._failure else ()
         if self._everything is None:
             return Summary(notes=notes)
@@ -43,7 +47,7 @@ class Watch:
 
     def abandon(self) -> None:
         """Watch no more in a copy of this process, whose models are the business of the process itself."""
-        self._call_off()
+        self._stop_waiting()
         if self._everything is not None:
             self._everything.abandon()
             self._everything = None
@@ -52,6 +56,19 @@ class Watch:
     def is_ours(self) -> bool:
         """Whether this is the process that started it, and not a fork."""
         return self._process == os.getpid()
+
+    def _torch_is_there(self) -> None:
+        if "gradscope.watching" in sys.modules:
+            self._begin()
+            return
+        try:
+            self._wait = when_first_optimizer(self._begin)
+        except Exception as error:  # noqa: BLE001  the program runs on, whatever has become of us
+            self._failure = f"anything: {error!r}"
+
+    def _stop_waiting(self) -> None:
+        self._call_off()
+        self._wait()
 
     def _begin(self) -> None:
         try:

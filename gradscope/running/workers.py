@@ -51,6 +51,7 @@ class Workers:
         self.folder = folder
         self._options = options
         self._watch = watch
+        self._process = os.getpid()
         self._undo: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -96,7 +97,7 @@ class Workers:
         util.register_after_fork(self, Workers._begin_in_fork)
 
     def _begin_in_fork(self) -> None:
-        if _current is self:
+        if _current is self and self._process != os.getpid():
             _watch_worker(self.folder, self._options)
 
 

@@ -91,5 +91,7 @@ for i in range(30):
     optimizerG.step()
 
     if i % 10 == 0:
-        print(f"[{i}/30] Loss_D: {errD.item():.4f} Loss_G: {errG.item():.4f} D(x): {D_x:.4f} {D_G_z1:.4f} / {D_G_z2:.4f}")
+        print(
+            f"[{i}/30] Loss_D: {errD.item():.4f} Loss_G: {errG.item():.4f} D(x): {D_x:.4f} {D_G_z1:.4f} / {D_G_z2:.4f}"
+        )
         print(f"sample {netG(fixed_noise).mean().item():.5f}")

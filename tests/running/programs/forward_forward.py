@@ -1,4 +1,4 @@
-"""The forward-forward algorithm: each layer has an optimizer and a loss of its own, and nothing goes back between them."""
+"""The forward-forward algorithm: each layer has an optimizer and a loss of its own, and nothing goes further back."""
 
 import torch
 from torch import Tensor, nn
