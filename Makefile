@@ -4,8 +4,8 @@ RUN := $(VENV)/bin/
 READY := $(VENV)/ready
 OLDEST := .venv-oldest
 # What needs newer releases of third parties, times this machine, or is about files and not about torch.
-NOT_CORE := $(wildcard tests/integrations tests/test_models.py tests/test_newcomer.py tests/test_overhead.py \
-	tests/test_packaging.py tests/test_site.py tests/test_tour.py)
+NOT_CORE := $(wildcard tests/integrations tests/test_guides.py tests/test_models.py tests/test_newcomer.py \
+	tests/test_overhead.py tests/test_packaging.py tests/test_site.py tests/test_tour.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-oldest lint types contracts drift models bench docs dist format clean
