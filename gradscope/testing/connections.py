@@ -18,6 +18,7 @@ def assert_no_cut(scope: Captured, between: str, and_: str) -> None:
 
     It does if the output of the later one was computed from that of the earlier one, as autograd saw it, and a
     gradient that is not zero throughout arrived at the output of the earlier one. The order of the two does not matter.
+    Where one of them holds the other, the gradient that arrives at the inner one is all that is asked for.
 
     Args:
         scope: what `watch` gave, or its recording.
@@ -51,34 +52,35 @@ def _within(recording: Recording, module: str) -> list[str]:
 
 def _obstacle(recording: Recording, first: str, last: str) -> str:
     """Why the gradient does not come through; "" if it does."""
-    arrived = _arrived(recording)
-    if not any(path in arrived for path in _within(recording, last)):
+    if not _arrivals(recording, last):
         return f"no gradient arrives at {_name(last)} itself"
-    if not _is_connected(recording, first, last):
+    arrivals = _arrivals(recording, first)
+    linked = is_inside(first, last) or _is_connected(recording, first, last) or _is_traced(recording, first, last)
+    if not linked and (not arrivals or arrivals.keys() & _looked_at(recording)):
         return f"{_name(last)} was not computed from it, as autograd saw it: the graph is cut between them"
-    if not any(path in arrived for path in _within(recording, first)):
+    if not arrivals:
         return "no gradient arrives at its output"
-    passes = any(arrived.get(path) for path in _within(recording, first))
-    return "" if passes else "the gradient at its output is exactly zero"
+    return "" if any(arrivals.values()) else "the gradient at its output is exactly zero"
 
 
-def _arrived(recording: Recording) -> dict[str, bool]:
-    """For each module at which a gradient arrived, whether it was ever not zero."""
-    values, counts = (recording.values(ARRIVING, each) for each in (Statistic.ABS_MAX, Statistic.COUNT))
-    table: dict[str, bool] = {}
-    for column, site in enumerate(recording.sites_of(ARRIVING)):
-        seen = values[counts[:, column] > 0, column]
-        if len(seen):
-            table[site.module] = table.get(site.module, False) or bool((seen != 0).any())
-    return table
+def _arrivals(recording: Recording, module: str) -> dict[int, bool]:
+    """The observed steps in which a gradient arrived at a module or in it, and whether it was not zero."""
+    columns = [column for column, site in enumerate(recording.sites_of(ARRIVING)) if is_inside(site.module, module)]
+    values, counts = (recording.values(ARRIVING, each, columns) for each in (Statistic.ABS_MAX, Statistic.COUNT))
+    there, some = counts > 0, (counts > 0) & (values != 0)
+    return {step.index: bool(some[row].any()) for row, step in enumerate(recording.observed) if there[row].any()}
+
+
+def _looked_at(recording: Recording) -> set[int]:
+    """The steps whose graph is known. What other steps do may be something else, as when a GAN takes turns."""
+    return {operation.step for operation in recording.operations} or {recording.observed[0].index}
 
 
 def _is_connected(recording: Recording, first: str, last: str) -> bool:
-    """Whether a way leads back through the graph, from the outputs of one module to those of another."""
+    """Whether a way leads back through the graph of the first calls, from the outputs of one module to another's."""
     sources = recording.graph.sources
     goals = set(_within(recording, first)) | _twins(recording, first)
-    whole = last in sources and not is_inside(first, last)
-    waiting, seen = [last] if whole else [path for path in _within(recording, last) if path not in goals], set[str]()
+    waiting, seen = [last] if last in sources else _within(recording, last), set[str]()
     while waiting:
         new = set(sources.get(waiting.pop(), ())) - seen
         if new & goals:
@@ -86,6 +88,19 @@ def _is_connected(recording: Recording, first: str, last: str) -> bool:
         seen |= new
         waiting.extend(new)
     return False
+
+
+def _is_traced(recording: Recording, first: str, last: str) -> bool:
+    """Whether a way with a gradient leads from one module's operations to another's, in any call that was traced."""
+    flow = flow_of(recording.operations)
+    waiting = [each.index for each in flow.operations if is_inside(each.module, first)]
+    seen = set(waiting)
+    while waiting:
+        edges = flow.edges.get(waiting.pop(), ())
+        new = {each.index for operand, each in edges if flow.passes(operand, each)} - seen
+        seen |= new
+        waiting.extend(new)
+    return any(is_inside(flow.by_index[index].module, last) for index in seen)
 
 
 def _twins(recording: Recording, module: str) -> set[str]:
@@ -104,8 +119,8 @@ def _twins(recording: Recording, module: str) -> set[str]:
 def _cuts(recording: Recording, first: str, last: str) -> Iterator[Operation]:
     """The traced operations between two modules whose input has a graph and whose result has none."""
     flow = flow_of(recording.operations)
-    made = [each for each in flow.operations if is_inside(each.module, first) and first]
-    used = [each for each in flow.operations if is_inside(each.module, last) and last]
+    made = [each for each in flow.operations if is_inside(each.module, first)]
+    used = [each for each in flow.operations if is_inside(each.module, last)]
     toward = flow.upstream(used)
     lost = (each for each in flow.downstream(made) if each.had_graph and not each.has_graph)
     return (each for each in lost if each.index in toward)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf, isnan
 
-from gradscope.records import Kind, ParameterInfo, Recording, Statistic
+from gradscope.records import ROOT, Kind, ParameterInfo, Recording, Statistic, StepEnd
 from gradscope.reports.frame import flow
 from gradscope.testing.captured import Captured, measured
 from gradscope.testing.places import modules_like, no_match, parameters_like
@@ -66,7 +66,8 @@ def assert_gradient_norm(
         high: the largest.
         kind: "parameter_gradient", the gradient of each trainable parameter as the optimizer used it; or
             "activation_gradient", the gradient that arrived at the output of each module.
-        step: the step to look at; -1 for the last that has gradients, None for every observed step.
+        step: the step to look at; -1 for the last that has gradients, None for every observed step but those whose
+            gradients were thrown away, as a loss scaler does that met an overflow.
 
     Raises:
         AssertionError: a norm lies outside or is NaN, a gradient never arrived, or nothing was measured.
@@ -135,10 +136,11 @@ def _check(
     """Fail where a number of a series lies outside, and where there is none."""
     __tracebackhide__ = True
     what, wrong, name = words
+    recording = measured(scope)
     outside = {path: next(_outside(series[path], limits), None) for path in homes if path in series}
     firsts = {path: found for path, found in outside.items() if found is not None}
     offences = [
-        Offence(path, home, _reason(measured(scope), firsts.get(path), name))
+        Offence(path, home, _reason(recording, path, firsts.get(path), name))
         for path, home in homes.items()
         if path in firsts or path not in series
     ]
@@ -152,11 +154,13 @@ def _outside(values: Iterable[tuple[int, float]], limits: tuple[float, float]) -
     return ((row, value) for row, value in values if not low <= value <= high)
 
 
-def _reason(recording: Recording, found: tuple[int, float] | None, name: str) -> str:
-    if found is None:
-        return "no gradient arrived"
-    row, value = found
-    return f"{name} {number(value)} in step {recording.observed[row].index}"
+def _reason(recording: Recording, path: str, found: tuple[int, float] | None, name: str) -> str:
+    if found is not None:
+        row, value = found
+        return f"{name} {number(value)} in step {recording.observed[row].index}"
+    places = (f"gradient of {path}: ", f"gradient of {ROOT}.{path}: ")
+    why = next((text for text in recording.lost if any(place in text for place in places)), "")
+    return f"not measured: {why}" if why else "no gradient arrived"
 
 
 def _homes(scope: Captured, recording: Recording, pattern: str, kind: Kind) -> dict[str, str]:
@@ -182,7 +186,7 @@ def _frozen(parameter: ParameterInfo) -> Offence:
 
 def _rows(recording: Recording, kind: Kind, step: int | None) -> Sequence[int]:
     if step is None:
-        return range(len(recording.observed))
+        return [row for row, each in enumerate(recording.observed) if each.end is not StepEnd.CLEARED]
     row = recording.row(step, kind)
     return [] if row is None else [row]
 

@@ -4,7 +4,7 @@ from gradscope.graphs import names
 from gradscope.records import Kind, ParameterInfo, Recording, Statistic
 from gradscope.testing.captured import Captured, measured
 from gradscope.testing.places import no_match, parameters_like
-from gradscope.testing.profile import Offence, failure
+from gradscope.testing.profile import Offence, failure, number
 
 
 def assert_parameters_update(scope: Captured, pattern: str = "*") -> None:
@@ -30,28 +30,29 @@ def assert_parameters_update(scope: Captured, pattern: str = "*") -> None:
     if not wanted:
         frozen = [Offence(each.path, each.module, "its requires_grad is False") for each in named]
         raise failure(scope, f"every parameter that matches {pattern!r} is frozen", frozen)
-    moved, reached = _nonzero(recording, Kind.UPDATE), _nonzero(recording, Kind.PARAMETER_GRADIENT)
+    moved, gradients = _peaks(recording, Kind.UPDATE), _peaks(recording, Kind.PARAMETER_GRADIENT)
     stuck = [
-        Offence(each.path, each.module, _reason(each, bool(names(each) & reached)))
+        Offence(each.path, each.module, _reason(each, max(gradients.get(name, 0.0) for name in names(each))))
         for each in wanted
-        if not names(each) & moved
+        if not any(moved.get(name) for name in names(each))
     ]
     if stuck:
         headline = f"{len(stuck)} of {len(wanted)} parameters that match {pattern!r} were not updated"
         raise failure(scope, headline, stuck)
 
 
-def _nonzero(recording: Recording, kind: Kind) -> frozenset[str]:
-    """The sites of this kind that were not zero in some observed step."""
-    changed = (recording.values(kind, Statistic.ABS_MAX) != 0) & (recording.values(kind, Statistic.COUNT) > 0)
-    return frozenset(
-        site.path for site, some in zip(recording.sites_of(kind), changed.any(axis=0), strict=True) if some
-    )
+def _peaks(recording: Recording, kind: Kind) -> dict[str, float]:
+    """The largest magnitude at each site of this kind that was measured, over all observed steps."""
+    counts, values = recording.values(kind, Statistic.COUNT), recording.values(kind, Statistic.ABS_MAX)
+    measured_in = {site.path: counts[:, column] > 0 for column, site in enumerate(recording.sites_of(kind))}
+    return {
+        path: float(values[rows, column].max()) for column, (path, rows) in enumerate(measured_in.items()) if rows.any()
+    }
 
 
-def _reason(parameter: ParameterInfo, has_gradient: bool) -> str:
+def _reason(parameter: ParameterInfo, gradient: float) -> str:
     if not parameter.optimizer_steps:
         return "no optimizer has stepped it"
-    if has_gradient:
-        return "its gradient is not zero, and yet its bits do not move"
+    if gradient:
+        return f"its gradient, {number(gradient)} at most, does not move its bits"
     return "its gradient is exactly zero" if parameter.contributions else "it received no gradient"
