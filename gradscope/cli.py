@@ -26,6 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _write(file: str, text: str) -> int:
+    from pathlib import Path
+
+    try:
+        Path(file).write_text(text, "utf-8")
+    except OSError as error:
+        print(f"gradscope: {file} cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, and status 2."""
@@ -106,17 +117,14 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _report(options: Namespace) -> int:
-    from pathlib import Path
-
     from gradscope.reports import html
     from gradscope.reports.stored import stored
     from gradscope.reports.terminal import show
 
     summary = stored(options.logdir)
-    if options.html is None:
-        show(summary)
-    else:
-        Path(options.html).write_text(html.page(summary, f"gradscope: {options.logdir}"), "utf-8")
+    if options.html is not None:
+        return _write(options.html, html.page(summary, f"gradscope: {options.logdir}"))
+    show(summary)
     return 0
 
 

@@ -9,8 +9,8 @@ from tensorboard import program
 from gradscope.errors import NothingStored
 
 
-def serve(logdir: str, stop: Event | None = None) -> None:
-    """Start TensorBoard on a free port, print the link, and wait for Ctrl-C, or for `stop`.
+def serve(logdir: str) -> None:
+    """Start TensorBoard on a free port, print the link, and wait for Ctrl-C.
 
     Raises:
         NothingStored: there is no such folder.
@@ -22,6 +22,6 @@ def serve(logdir: str, stop: Event | None = None) -> None:
     board.configure(argv=[None, "--logdir", logdir, "--port", "0"])
     print(f"TensorBoard shows {logdir} at {board.launch()} (Ctrl-C ends it)", flush=True)
     try:
-        (stop or Event()).wait()
+        Event().wait()
     except KeyboardInterrupt:
         print()

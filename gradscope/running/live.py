@@ -56,7 +56,7 @@ class Live:
     def _write(self, text: str, rows: int) -> None:
         region = ""
         if rows != self._rows:  # a first line, or another height: make room below the cursor, then hold the row back
-            region = f"\n\x1b[1A{SAVE}\x1b[1;{rows - 1}r{RESTORE}"
+            region = f"\x1bD\x1b[1A{SAVE}\x1b[1;{rows - 1}r{RESTORE}"
             self._rows = rows
         self._stream.write(f"{region}{SAVE}\x1b[{rows};1H\x1b[2K\x1b[7m{text}\x1b[0m{RESTORE}")
         self._stream.flush()
