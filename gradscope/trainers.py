@@ -1,6 +1,8 @@
 """What the callbacks of other people's trainers share: one scope for each run of training, and its report."""
 
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +91,13 @@ class WatchedRuns:
 
     def _tell(self) -> None:
         """Print the report of a run that has ended, once."""
-        if self.scope is not None and self._main and not (self._told or self._quiet):
+        told, self._told = self._told, True
+        if self.scope is None or told or self._quiet or not self._main:
+            return
+        with suppress(OSError, ValueError):  # a closed pipe, or a stream that cannot spell the user's line
+            if sys.stdout.isatty():
+                sys.stdout.write("\n")  # a progress bar may stand in this one
             show(self.scope.report())
-        self._told = True
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, and what a spawned process is given, has its runs still before it."""

@@ -1,5 +1,6 @@
 """The real Lightning, tiny runs on the CPU: healthy ones silent, sick ones named, and not a bit changed."""
 
+import io
 import os
 import pickle
 import re
@@ -252,6 +253,15 @@ def test_the_report_is_printed_once_and_not_when_quiet(capsys: pytest.CaptureFix
     assert capsys.readouterr().out.count("gradscope: no findings in 24 steps") == 1
     fitted(Classifier, GradScopeCallback(quiet=True))
     assert "gradscope" not in capsys.readouterr().out
+
+
+def test_a_report_that_cannot_be_printed_does_not_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    callback = GradScopeCallback()
+    fitted(Classifier, callback)
+    assert callback.report().healthy
 
 
 def test_an_exception_is_explained_and_nothing_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
