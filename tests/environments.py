@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 OURS = ("torch_gradscope", "__editable__", "gradscope")
-COMMANDS = {"pip": "pip", "pytest": "pytest", "tensorboard": "tensorboard.main"}  # of the shared packages
+NOT_SHARED = ("gradscope", "python", "activate", "Activate")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,21 @@ def clean_environment(home: Path) -> Environment:
     (own,) = home.glob("lib/python*/site-packages")
     (own / "shared.pth").write_text(f"{shared}\n", encoding="utf-8")
     made = Environment(home)
-    for command, module in COMMANDS.items():
-        script = made.scripts / command
-        script.write_text(f'#!/bin/sh\nexec "{made.scripts}/python" -m {module} "$@"\n', encoding="utf-8")
-        script.chmod(0o755)
+    for script in Path(sys.prefix, "bin").iterdir():
+        if not script.name.startswith(NOT_SHARED) and not (made.scripts / script.name).exists():
+            _share(script, made.scripts)
     return made
+
+
+def _share(script: Path, folder: Path) -> None:
+    """The same command in another environment: a Python script runs with that one's Python."""
+    first, _, rest = script.read_bytes().partition(b"\n")
+    if not (first.startswith(b"#!") and b"python" in first):
+        (folder / script.name).symlink_to(script)
+        return
+    start = f"#!/bin/sh\n'''exec' '{folder}/python' \"$0\" \"$@\"\n' '''\n"  # sh and Python read it, each in its way
+    (folder / script.name).write_bytes(start.encode() + rest)
+    (folder / script.name).chmod(0o755)
 
 
 def _site_packages() -> list[Path]:
