@@ -3,6 +3,7 @@
 import csv
 import math
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -185,24 +186,34 @@ def wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def written(run: Any) -> list[Any]:
-    """The records in the file that a run of Weights & Biases has left: LevelDB's log format, of protocol buffers."""
+    """The records in the file of a run of Weights & Biases that has been finished; another process writes it."""
+    (file,) = Path(run.dir).parent.glob("*.wandb")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        records = list(parsed(file.read_bytes()))
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        time.sleep(0.05)
+    raise TimeoutError(f"{file} does not come to its end")
+
+
+def parsed(data: bytes) -> Iterator[Any]:
+    """The records that are there in full: LevelDB's log format, of protocol buffers."""
     from wandb.proto.wandb_internal_pb2 import Record  # noqa: PLC0415
 
-    (file,) = Path(run.dir).parent.glob("*.wandb")
-    data, position, pending, found = file.read_bytes(), 7, b"", list[Any]()
+    position, pending = 7, b""
     while position + 7 <= len(data):
         if (left := 32768 - position % 32768) < 7:
             position += left
             continue
         _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        pending += data[position + 7 : position + 7 + length]
-        position += 7 + length
+        end = position + 7 + length
+        if end > len(data):
+            return
+        position, pending = end, pending + data[position + 7 : end]
         if kind in (1, 4):  # whole, or the last part
-            record = Record()
-            record.ParseFromString(pending)
-            found.append(record)
+            yield Record.FromString(pending)
             pending = b""
-    return found
 
 
 def history(records: list[Any]) -> list[dict[str, str]]:
@@ -214,6 +225,7 @@ def test_a_run_of_weights_and_biases_has_charts_a_table_and_an_alert(wandb_run: 
     from gradscope.integrations.wandb import WandbLogger  # noqa: PLC0415
 
     scope, _ = train(WandbLogger(wandb_run, commit=True), zero=False)
+    assert scope.report().notes == ()
     wandb_run.finish()
     records = written(wandb_run)
     charts = [row for row in history(records) if "gradscope/update/ratio/median" in row]
