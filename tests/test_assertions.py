@@ -4,6 +4,7 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -386,6 +387,13 @@ def test_beside_the_cut_there_is_none() -> None:
     assert "no gradient arrives at 'encoder.2' itself" in failure(assert_no_cut, scope, "encoder.0", "encoder.2")
     assert "'encoder': no gradient arrives at its output" in failure(assert_no_cut, scope, "encoder", "")
     assert_no_cut(scope, "decoder.2", "")
+
+
+def test_without_a_trace_the_graph_of_the_first_calls_decides() -> None:
+    whole, cut = (replace(run(between).recording, operations=()) for between in (same, torch.detach))
+    assert_no_cut(whole, "encoder", "decoder")
+    assert_no_cut(whole, "encoder.3", "decoder")  # dropout that hands its input on
+    assert "was not computed from it" in failure(assert_no_cut, cut, "encoder", "decoder")
 
 
 class Adversaries(nn.Module):

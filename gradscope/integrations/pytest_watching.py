@@ -181,8 +181,8 @@ class WatchedTest:
             return
         for name, report in self._reports():
             yield f"{name}\n\n{report}" if name else str(report)
-        if self._everything is not None:
-            yield from (f"not watched: {note}" for note in self._everything.notes)
+        if self._everything is not None and self._everything.notes:
+            yield "\n".join(f"not watched: {note}" for note in self._everything.notes)
 
     def _reports(self) -> Iterator[tuple[str, Report]]:
         """The name of each model that did at least one step, and what is said of it."""
