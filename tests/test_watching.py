@@ -69,6 +69,8 @@ def test_a_model_is_watched_from_its_optimizer_on() -> None:
     assert report.steps == 3
     assert [finding.analyzer for finding in report.findings] == ["unzeroed-gradient"]
     assert list(everything.scopes) == ["Net"]
+    assert "unzeroed-gradient" in everything.scopes["Net"]._repr_html_()
+    assert everything.glance() == report
 
 
 def test_an_optimizer_made_before_is_found_at_its_first_step() -> None:

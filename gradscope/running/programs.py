@@ -47,6 +47,8 @@ class Program:
         if spec is not None:  # a folder, or a zip archive
             _lead_path(path)
             return _prepared(spec, _code(spec), package="")
+        if Path(path).is_dir():
+            raise ProgramNotFound(f"the folder {self.name!r} holds no __main__.py: give the path of a script")
         _lead_path(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120  as Python does it
         with io.open_code(path) as file:
             code = compile(file.read(), path, "exec", dont_inherit=True)

@@ -93,6 +93,16 @@ def test_it_ends_as_without_us(ending: str, as_module: bool, tmp_path: Path) -> 
     assert watched.stderr.endswith(NOTHING) == (bare.returncode not in (5, -signal.SIGTERM))
 
 
+def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
+    here = folder(tmp_path)
+    command = Path(sys.executable).with_name("gradscope")
+    done = subprocess.run(
+        [command, "run", "look.py", "1"], cwd=here, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stdout == python("look.py", "1", cwd=here).stdout
+    assert (done.returncode, done.stderr) == (0, NOTHING)
+
+
 def test_an_interrupt_from_outside_ends_it_like_python(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
     command = [sys.executable, "-m", "gradscope", "run", "waits.py"]
@@ -128,6 +138,7 @@ def test_classes_of_the_main_module_can_be_pickled_and_spawned(tmp_path: Path) -
     ("arguments", "message"),
     [
         (["no.py"], "gradscope: there is no script 'no.py': give its path, or a module behind -m"),
+        (["."], "gradscope: the folder '.' holds no __main__.py: give the path of a script"),
         (["-m", "no.such"], "gradscope: there is no module 'no.such': is it installed, or below the current folder?"),
         ([], "gradscope run: the following arguments are required: SCRIPT, ARGS (see gradscope run --help)"),
         (["--every", "0", "x.py"], "gradscope run: argument --every: invalid number of steps, 1 or more, value: '0'"),
