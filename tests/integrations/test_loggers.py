@@ -256,16 +256,13 @@ def test_the_users_own_steps_at_weights_and_biases_stay_as_they_are(wandb_run: A
 
 
 @pytest.fixture
-def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """MLflow with its store in a folder."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
     import mlflow  # noqa: PLC0415  it looks at the environment
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri((tmp_path / "store").as_uri())
-    yield mlflow
-    mlflow.set_tracking_uri(before)
+    return mlflow
 
 
 def test_a_run_of_mlflow_has_metrics_a_text_and_a_tag(mlflow: Any) -> None:
