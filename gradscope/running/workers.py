@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import mkdtemp
+from secrets import token_hex
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from gradscope.running.arrival import when_imported
@@ -107,8 +108,8 @@ def begin(folder: str, options: str) -> None:
 
 
 def folder_for_reports() -> Path:
-    """A new folder for the reports of other processes."""
-    return Path(mkdtemp(prefix="gradscope-"))
+    """A folder for the reports of other processes, which the first of them makes: most programs have none."""
+    return Path(gettempdir()).absolute() / f"gradscope-{token_hex(8)}"
 
 
 def collect(folder: Path) -> "Iterator[tuple[str, dict[str, Report], tuple[str, ...]]]":
@@ -155,6 +156,7 @@ def _leave(watch: Watch, folder: Path, process: str) -> None:
 
         models = {name: to_dict(report) for name, report in summary.trained.items()}
         text = json.dumps({"process": process, "models": models, "notes": list(summary.notes)})
+        folder.mkdir(mode=0o700, exist_ok=True)
         draft = folder / f"{os.getpid()}.draft"
         draft.write_text(text, "ascii")
         draft.replace(draft.with_suffix(".json"))

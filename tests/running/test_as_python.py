@@ -85,7 +85,10 @@ def test_the_program_sees_what_it_sees_without_us(command: list[str], tmp_path: 
 def test_it_ends_as_without_us(ending: str, as_module: bool, tmp_path: Path) -> None:
     (tmp_path / "ends.py").write_text(f"import sys\nprint('out')\n{ending}\n")
     command = ["-m", "ends"] if as_module else ["ends.py"]
-    bare, watched = python(*command, cwd=tmp_path), gradscope_run(*command, cwd=tmp_path)
+    (tmp_path / "temporary").mkdir()
+    bare = python(*command, cwd=tmp_path)
+    watched = gradscope_run(*command, cwd=tmp_path, more={"TMPDIR": str(tmp_path / "temporary")})
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert watched.returncode == bare.returncode
     assert watched.stdout == bare.stdout
     told = [line for line in bare.stderr.splitlines(keepends=True) if "<frozen runpy>" not in line]
