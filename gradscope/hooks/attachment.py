@@ -77,6 +77,7 @@ class Attachment:
             cast(list[Any], warnings.filters).remove(self._silence)
         self._guarded(self._end)(error)
         self._closed = True
+        self._open_tap()
 
     def trace_next(self) -> None:
         """Trace the operations of the next whole step."""
@@ -102,6 +103,8 @@ class Attachment:
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned, of the watched model or of any other."""
+        if self.recorder.tap.forward(module, output):
+            return
         if self._tracer.active:
             self._guarded(self._tracer.after_forward)(module)
         row = self._row(module)
@@ -110,9 +113,10 @@ class Attachment:
         start = perf_counter()
         try:
             with self._lock, out_of_sight():
-                self._modules.forward(row, output)
+                self._modules.forward(module, row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
+            self._registry.places.pop(id(module), None)
             self.recorder.lose(f"{self._registry.executed[row].path or ROOT}: {error!r}")
         self.recorder.spent += perf_counter() - start
         self._deliver()
@@ -230,7 +234,16 @@ class Attachment:
         self._wake()
         quiet = phase is Phase.FORWARD and not self.recorder.observing and not self._tracer.active
         self.ignored = self._modules.inner() if quiet else NOBODY
+        self._open_tap()
 
     def boundary(self) -> None:
         """The place to stop a trace."""
         self._tracer.boundary()
+        self._open_tap()
+
+    def _open_tap(self) -> None:
+        """Let outputs and gradients take the short way while there is nothing to do but to measure them."""
+        tap, measures_only = self.recorder.tap, not (self._closed or self.recorder.keep)
+        tap.task = self._loop.task if measures_only else -1
+        forward = self._loop.phase is Phase.FORWARD and self.recorder.observing and not self._tracer.active
+        tap.listening = forward and measures_only

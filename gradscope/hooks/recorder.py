@@ -12,6 +12,7 @@ from gradscope.hooks.history import History
 from gradscope.hooks.kept import Kept
 from gradscope.hooks.log import FORWARD, Passed, StepLog
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.tap import tap
 from gradscope.hooks.traced import Traced
 from gradscope.hooks.transfer import Readback, Ticket
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
@@ -36,6 +37,8 @@ class Recorder:
     def __post_init__(self) -> None:
         self.readback = Readback()
         self.log = StepLog(0, self.cadence.observe(0))
+        self.tap = tap(self.readback.rows, self.registry.places)
+        self.tap.follow(self.log)
         self.sources: dict[str, tuple[str, ...]] = {}
         self.trace: Traced | None = None
         self.verifications: list[Verification] = []
@@ -131,6 +134,7 @@ class Recorder:
         following.observed = following.observed if split else self.cadence.observe(following.index)
         closed.end = end
         self.log = following
+        self.tap.follow(following)
         self._send(closed)
         if split:
             following.transfers.append(closed.transfers[-1])
@@ -211,7 +215,7 @@ class Recorder:
         return log.freeze(len(self._sites), len(self.registry.executed))
 
     def _account(self, step: int, *, observed: bool, times: int = 1) -> None:
-        now = (perf_counter(), self.spent)
+        now = (perf_counter(), self.spent + self.tap.spent)
         seconds, spent = now[0] - self._clock[0], now[1] - self._clock[1]
         self._total += seconds
         self._paid += self.cadence.account(step, seconds, spent, observed, times)
