@@ -185,9 +185,9 @@ class Loop:
             self._finish(StepEnd.OPTIMIZER)
             self.phase = Phase.AFTER
 
-    def finish_step(self) -> None:
-        """Close the step that an optimizer has ended."""
-        self._finish(StepEnd.OPTIMIZER)
+    def finish_last_step(self) -> None:
+        """Close the step before the one that an optimizer has ended."""
+        self._finish(StepEnd.OPTIMIZER, ahead=1)
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""

@@ -84,7 +84,7 @@ class Rest:
         if finite is None:  # on a device: the answer comes later
             tickets = self._recorder.readback.measure_all(gradients)
             usage = Usage(checked=tuple(ticket for ticket in tickets if ticket >= 0))
-        self._loop.finish_step()
+        self._loop.finish_last_step()
         self._recorder.log.observed = False  # a finding may have asked for the next steps, but nobody listens yet
         self._recorder.log.events = (
             list(self._events) if finite else [(_told(e, finite), usage) for e, _ in self._events]

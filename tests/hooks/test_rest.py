@@ -1,6 +1,7 @@
 """At rest, a regular loop is followed at its optimizer's steps alone; whatever is not regular ends the rest."""
 
 from collections.abc import Callable
+from time import sleep
 from typing import Any
 
 import pytest
@@ -358,3 +359,10 @@ def test_a_step_without_a_backward_ends_the_rest() -> None:
                 optimizer.step()
                 assert not at_rest()
     assert not scope.report().notes
+
+
+def test_what_a_step_at_rest_takes_is_known_whenever_it_is_closed() -> None:
+    """The time of those that passed and of the one that is closed with them is shared out evenly."""
+    scope, resting, _ = run(150, between=lambda *_: sleep(0.001), every=None)
+    assert any(resting)
+    assert min(scope._cadence._others) > 0.001

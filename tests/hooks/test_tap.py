@@ -76,11 +76,12 @@ def checkpointed() -> nn.Module:
 
 def partly_without_a_graph() -> nn.Module:
     def run(self: Any, x: Tensor) -> Tensor:
+        hidden = self.first(x)
         with torch.no_grad():
-            target = self.body(x)
-        return torch.sub(self.body(x), target)
+            target = self.body(hidden)
+        return torch.sub(self.body(hidden), target)
 
-    return Module(run, body=nn.Linear(6, 2))
+    return Module(run, first=nn.Linear(6, 6), body=nn.Linear(6, 2))
 
 
 def half_precision() -> nn.Module:
@@ -263,6 +264,21 @@ def test_a_model_that_changes_is_known_anew(full_ways: list[str]) -> None:
     values = scope.recording.values(Kind.ACTIVATION_GRADIENT, Statistic.NORM)
     assert np.isfinite(values).all()
     assert (values > 0).all()
+
+
+def test_what_a_module_that_runs_late_was_computed_from_is_known() -> None:
+    late = Module(
+        lambda self, x: self.last(self.two(self.one(x))) if self.open else self.one(x),
+        one=nn.Linear(6, 6),
+        two=nn.Linear(6, 6),
+        last=nn.Linear(6, 2),
+    )
+    with gradscope.watch(late, every=1, analyzers=[]) as scope:
+        for step in range(6):
+            late.open = step > 3  # type: ignore[assignment]
+            once(late, torch.randn(8, 6))
+            late.zero_grad()
+    assert scope.recording.graph.sources["two"] == ("one",)
 
 
 def test_nothing_is_left_behind() -> None:
