@@ -14,8 +14,9 @@ from torch.optim.optimizer import Optimizer
 
 from gradscope.hooks.loop import Loop
 from gradscope.hooks.meters import host
+from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.states import NOTHING, Indices, Pattern, Usage
+from gradscope.hooks.states import NOTHING, Indices, Usage
 from gradscope.records import EventKind, LoopEvent
 
 LONGEST_SILENCE = 64
