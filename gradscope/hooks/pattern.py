@@ -15,7 +15,7 @@ class Pattern:
 
     `advance` is by how many writes each parameter's gradient is older after every step: those of zeroing it in place
     and adding to it. It is zero where gradients are cleared to None. A step that does not clear does one less of the
-    former, and one more of the latter. `before` is how many of them come before the backward, at least.
+    former, and one more of the latter.
 
     `sample` are a few small parameters. With `rewritten`, gradients are written to by others than backwards and could
     be zeroed after one instead of before it: those of the sample must hold something when the step has used them.
@@ -27,14 +27,12 @@ class Pattern:
         sample: list[Tensor],
         advance: NDArray[np.int64],
         *,
-        before: int = 0,
         rewritten: bool = False,
     ) -> None:
         self._parameters = parameters
         self._sample = sample
         self._versions = versions(parameters)
         self._advance = advance if advance.any() else None
-        self._before = before
         self._rewritten = rewritten
         self._last: tuple[ref[Tensor], int] | None = None
         self._expect_next()
@@ -45,12 +43,12 @@ class Pattern:
         return [parameter.grad for parameter in self._sample if parameter.grad is not None]
 
     def renewed(self, gradients: list[Tensor]) -> bool:
-        """Whether a backward has run since this was last asked: a gradient is another, or written to once too often."""
+        """Whether a backward has run since this was last asked: a gradient is another or, zeroing aside, newer."""
         last, self._last = self._last, None
         if not gradients:
             return False
         self._last = ref(gradients[0]), version(gradients[0])
-        return last is None or last[0]() is not gradients[0] or self._last[1] > last[1] + self._before
+        return last is None or last[0]() is not gradients[0] or self._last[1] > last[1]
 
     def fits(self, gradients: list[Tensor]) -> bool:
         """Whether the step that has just run was like those before it. To be asked once per step."""

@@ -89,7 +89,6 @@ class GradientStates:
     _dirty: bool = False
     _zeroed: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
     _closed: Marks = field(default_factory=lambda: Marks.of([]))
-    _begun: Marks = field(default_factory=lambda: Marks.of([]))
     _rewritten: bool = False
     _owners: dict[int, Indices] = field(default_factory=dict)
     regular: bool = False
@@ -219,9 +218,8 @@ class GradientStates:
         if not sample:
             return None
         advance = np.where(self._zeroed, self._marks.versions - self._closed.versions, 0)
-        before = np.where(self._zeroed, self._begun.versions - self._closed.versions, 0)[sample[0]]
         chosen = [self._tensors[i] for i in (sample[0], sample[-1])]
-        return Pattern(self._tensors, chosen, advance, before=int(before), rewritten=rewritten)
+        return Pattern(self._tensors, chosen, advance, rewritten=rewritten)
 
     def resume(self, owned: Indices, *, fresh: bool) -> None:
         """Steps went by that were like the last one: take up the thread, with gradients that are `fresh` or used."""
@@ -265,7 +263,7 @@ class GradientStates:
         self._state.fill(State.CLEAN)
         self._suspects, self._left, self._dirty = NOBODY, {}, False
         self._examined.clear()
-        self._begun, self.regular = self._marks, True
+        self.regular = True
 
     def _zero_among(self, among: Flags) -> Flags:
         """All of these if those looked at are zero, as far as the host can tell at once; else none."""
@@ -316,7 +314,7 @@ class GradientStates:
         self._owners.clear()
         self._suspects = NOBODY
         self._zeroed = np.zeros(len(tensors), np.bool_)
-        self._closed, self._begun, self.regular = self._marks, self._marks, False
+        self._closed, self.regular = self._marks, False
         for table in (self._left, self._incoming, self._samples, self._examined):
             table.clear()
         self._versions, self._values = [], []

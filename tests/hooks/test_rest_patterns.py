@@ -270,6 +270,23 @@ def test_where_gradients_are_always_zeroed_before_the_step_nobody_rests() -> Non
     assert not any(resting)
 
 
+def test_gradients_that_are_written_to_but_not_zeroed_before_a_backward() -> None:
+    scope, resting, _ = run(Loop(clip, nothing, nothing, nothing))
+    assert not any(resting[1:])
+    assert found(scope) == {"unzeroed-gradient": 2}
+
+
+def test_a_gradient_that_is_always_zero_keeps_nobody_from_rest() -> None:
+    bench, resting = bench_of(network()), []
+    with gradscope.watch(bench.net, every=SELDOM):
+        for _ in range(STEPS):
+            zero(bench)
+            loss_of(bench.net, factor=0.0).backward()  # that of the first weight
+            bench.optimizer.step()
+            resting.append(at_rest())
+    assert all(resting[2:])
+
+
 def test_gradients_that_begin_as_zeros_are_not_taken_for_zeroed_ones() -> None:
     """Weights that begin as zeros give those before them gradients of zeros: nobody has zeroed them, and never does."""
     bench = bench_of(network())
@@ -285,7 +302,8 @@ def test_gradients_that_begin_as_zeros_are_not_taken_for_zeroed_ones() -> None:
     assert found(scope) == {"unzeroed-gradient": 2}
 
 
-def test_a_parameter_that_is_fed_later_and_never_zeroed() -> None:
+@pytest.mark.parametrize(("later", "noticed"), [(2, 4), (LATE, LATE + 1)])
+def test_a_parameter_that_is_fed_later_and_never_zeroed(later: int, noticed: int) -> None:
     """Its first gradient has not been zeroed yet; to be written to once a step is then no sign that it is."""
     head = nn.Linear(2, 2)
     net = network().append(head)
@@ -296,7 +314,7 @@ def test_a_parameter_that_is_fed_later_and_never_zeroed() -> None:
                 if parameter.grad is not None:
                     parameter.grad.zero_()
             body = net[:3](torch.randn(5, 6))
-            (head(body) if step >= LATE else body).square().mean().backward()
+            (head(body) if step >= later else body).square().mean().backward()
             optimizer.step()
-            assert step != LATE - 1 or at_rest()
-    assert found(scope)["unzeroed-gradient"] == LATE + 1
+            assert at_rest() or not 2 <= step < later
+    assert found(scope)["unzeroed-gradient"] == noticed
