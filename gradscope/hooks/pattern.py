@@ -51,10 +51,10 @@ class Pattern:
         return last is None or last[0]() is not gradients[0] or self._last[1] > last[1]
 
     def fits(self, gradients: list[Tensor]) -> bool:
-        """Whether the step that has just run was like those before it. To be asked once per step."""
+        """Whether a step that a backward went before was like those before it. To be asked once per step."""
         expected = self._versions
         self._expect_next()
-        return self.renewed(gradients) and versions(self._parameters) == expected and self._holds(gradients)
+        return versions(self._parameters) == expected and self._holds(gradients)
 
     def _holds(self, gradients: list[Tensor]) -> bool:
         if not self._rewritten:

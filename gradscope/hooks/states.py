@@ -150,10 +150,11 @@ class GradientStates:
         self._received = received
         return received
 
-    def count_again(self, owned: Indices, times: int = 1) -> None:
+    def count_again(self, owners: Iterable[Indices], times: int = 1) -> None:
         """Backwards have given the same parameters a gradient as the last one that was seen, and steps have used it."""
         self.registry.count_contributions(self._received, times)
-        self.registry.count_steps(owned, times)
+        for owned in owners:
+            self.registry.count_steps(owned, times)
 
     def unseen_backward(self) -> None:
         """A step comes without a backward that was seen, as of a model that is compiled as a whole.
@@ -221,13 +222,14 @@ class GradientStates:
         chosen = [self._tensors[i] for i in (sample[0], sample[-1])]
         return Pattern(self._tensors, chosen, advance, rewritten=rewritten)
 
-    def resume(self, owned: Indices, *, fresh: bool) -> None:
-        """Steps went by that were like the last one: take up the thread, with gradients that are `fresh` or used."""
+    def resume(self, used: Indices, fresh: Indices) -> None:
+        """Steps went by that were like the last one: take up the thread, with gradients that were used or not yet."""
         self._suspects, self._dirty, self.regular = NOBODY, False, False
         self._marks = Marks.of(self._tensors)
         self.step_closed()
         self._state[:] = State.CLEAN
-        self._state[owned] = self._marks.present[owned] * (FRESH if fresh else CONSUMED)
+        self._state[used] = self._marks.present[used] * CONSUMED
+        self._state[fresh] = self._marks.present[fresh] * FRESH
 
     def non_finite(self, owned: Indices) -> bool:
         """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""

@@ -115,20 +115,6 @@ def test_one_step_that_is_different_is_no_fault() -> None:
     assert all(resting[FAULT + 3 :])
 
 
-def test_two_optimizers_are_followed_in_full() -> None:
-    model = network()
-    optimizers = [torch.optim.SGD(model[i].parameters(), lr=0.01) for i in (0, 2)]
-    with gradscope.watch(model, every=SELDOM) as scope:
-        for _ in range(30):
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss_of(model).backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            assert not at_rest()
-    assert scope.report().steps == 30
-
-
 def test_a_second_optimizer_that_comes_later_ends_the_rest() -> None:
     model = network()
     first = torch.optim.SGD(model.parameters(), lr=0.01)
