@@ -177,3 +177,22 @@ def test_two_networks_that_are_trained_by_turns_are_followed_in_full() -> None:
             optimizer.step()
             assert step < 2 or not at_rest()
     assert scope.report().steps == STEPS
+
+
+def test_gradients_that_wait_for_their_turn_when_the_rest_ends_may_grow() -> None:
+    """The second optimizer stays away for a step, and what its gradients hold by then is to be used with the next."""
+    net = network()
+    optimizers = optimizers_of(net)
+    with gradscope.watch(net, every=SELDOM) as scope:
+        for step in range(STEPS):
+            for optimizer in optimizers[:1] if step == FAULT + 1 else optimizers:
+                optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizers[0].step()
+            if step == FAULT:
+                assert at_rest()
+                scope.trace_next()
+            else:
+                optimizers[1].step()
+    assert scope.report().steps == STEPS
+    assert not scope.findings
