@@ -8,12 +8,14 @@ optimizer, a manual update ends it. Gradients that were thrown away without a st
 
 from dataclasses import replace
 from enum import Enum
+from traceback import walk_stack
 from typing import Any, Protocol
 from weakref import ref
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import Optimizer
 
 from gradscope.hooks.frames import user_location
@@ -24,6 +26,7 @@ from gradscope.hooks.states import NOTHING, GradientStates, Indices, Usage
 from gradscope.records import EventKind, LoopEvent, StepEnd
 
 MANUAL = 0
+SCALED = GradScaler._maybe_opt_step.__code__
 
 current_task = torch._C._current_graph_task_id
 
@@ -179,14 +182,16 @@ class Loop:
     def steppers(self, last: Optimizer) -> list[Optimizer]:
         """The optimizers whose turns made a step that the last of them has ended, if these are all there are.
 
-        None of them where a loss scaler could make one move nothing.
+        None of them where a loss scaler may leave steps out, which nobody would notice at rest.
         """
         stepped = [optimizer for known in self._stepped.values() if (optimizer := known()) is not None]
-        if self._skips or self.phase is not Phase.STEPPED or self._task is not None or stepped[-1:] != [last]:
+        if self._skips or any(_overflow(optimizer) is not None for optimizer in stepped):
+            return []
+        if self.phase is not Phase.STEPPED or self._task is not None or stepped[-1:] != [last]:
             return []
         turns = sum(event.kind is EventKind.STEP for event, _ in self._recorder.log.events)
         everybody = self._optimizers == self._stepped.keys() and turns == len(stepped)
-        return stepped if everybody and all(_overflow(optimizer) is None for optimizer in stepped) else []
+        return stepped if everybody and not _scaled() else []
 
     def backward_was_missed(self) -> None:
         """A backward has run that nobody listened to: the step before it is over."""
@@ -277,3 +282,8 @@ def _overflow(optimizer: Optimizer) -> Tensor | None:
     """Not zero when a loss scaler tells a fused optimizer to move nothing; None when there is no such scaler."""
     overflow: Tensor | None = getattr(optimizer, "found_inf", None)
     return overflow
+
+
+def _scaled() -> bool:
+    """Whether it is a loss scaler that has called the optimizer which is stepping."""
+    return any(frame.f_code is SCALED for frame, _ in walk_stack(None))

@@ -265,6 +265,23 @@ def test_a_trace_that_is_asked_for_anywhere_in_a_step(loop: Loop, place: str, be
     assert not scope.report().notes
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_what_a_loss_scaler_may_leave_out_is_not_left_out_of_sight(enabled: bool) -> None:
+    """From one step on it leaves out every step, and a rest that waits for one would never end."""
+    bench = bench_of(network())
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=enabled)
+    with gradscope.watch(bench.net, every=4) as scope:
+        for step in range(STEPS):
+            to_none(bench)
+            scaler.scale(loss_of(bench.net, float("nan") if step >= FAULT else 1.0)).backward()
+            scaler.step(bench.optimizer)
+            scaler.update()
+            assert not enabled or not at_rest()
+            assert enabled or at_rest() or step % 4 in (0, 3) or step >= FAULT
+    assert FAULT <= found(scope)["non-finite-value"] <= FAULT + 4
+    assert scope.report().steps == STEPS
+
+
 def test_where_gradients_are_always_zeroed_before_the_step_nobody_rests() -> None:
     _, resting, _ = run(Loop(nothing, nothing, zero, nothing))
     assert not any(resting)
