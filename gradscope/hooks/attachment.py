@@ -58,7 +58,7 @@ class Attachment:
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
-        self._rest = Rest(self._loop, self.recorder)
+        self._rest = Rest(self._loop, self.recorder, self._parameters.owned)
         self._rest_step = self._guarded(self._step_at_rest)
         self._tracer = Tracer(self._registry, self.recorder, self._loop, self._guarded)
 
@@ -155,9 +155,9 @@ class Attachment:
         self._try_to_rest(optimizer)
 
     def _try_to_rest(self, optimizer: Optimizer) -> None:
-        if self._tracer.active or self._on_open is not None or not self._loop.is_simple(optimizer):
+        if self._tracer.active or self._on_open is not None:
             return
-        self._rest.begin(optimizer, self._parameters.owned(optimizer))
+        self._rest.begin(self._loop.steppers(optimizer))
         if self._rest.on:
             self.ignored = EVERYBODY
             broadcast.follow_wishes()
@@ -169,9 +169,9 @@ class Attachment:
             self.recorder.lose(f"at rest: {error!r}")
             return False
 
-    def _step_at_rest(self, optimizer: Optimizer) -> None:
+    def _step_at_rest(self) -> None:
         """The step of a regular loop was regular again, or the rest is over."""
-        if not self._rest.step(self._parameters.owned(optimizer)):
+        if not self._rest.step():
             self._wake()
 
     def _wake(self) -> None:
@@ -193,7 +193,7 @@ class Attachment:
         if self._rest.holds(optimizer):
             if self._passes():
                 return
-            self._rest_step(optimizer)
+            self._rest_step()
         else:
             self._guarded(self._step_ends)(optimizer)
         self._deliver()
