@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradscope.hooks import glance
+from gradscope.hooks.glance import ODD, ZERO, glance
 from gradscope.hooks.marks import version, versions
 
 
@@ -50,17 +50,17 @@ class Pattern:
         self._last = ref(gradients[0]), version(gradients[0])
         return last is None or last[0]() is not gradients[0] or self._last[1] > last[1]
 
-    def fits(self, gradients: list[Tensor]) -> bool:
-        """Whether a step that a backward went before was like those before it. To be asked once per step."""
-        expected = self._versions
-        self._expect_next()
-        return versions(self._parameters) == expected and self._holds(gradients)
+    def look(self, gradients: list[Tensor]) -> tuple[bool, bool | None]:
+        """Whether a step was like those before it, a backward aside, and its gradients finite, where that is known.
 
-    def _holds(self, gradients: list[Tensor]) -> bool:
-        if not self._rewritten:
-            return True
-        zero = glance.zero(gradients)
-        return zero is not None and not zero.any()
+        To be asked once per step.
+        """
+        expected, seen = self._versions, glance(gradients)
+        self._expect_next()
+        fits = versions(self._parameters) == expected
+        if self._rewritten:
+            fits = fits and seen is not None and ZERO not in seen
+        return fits, None if seen is None else ODD not in seen
 
     def _expect_next(self) -> None:
         if self._advance is not None:

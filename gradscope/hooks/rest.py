@@ -16,7 +16,6 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from gradscope.hooks.loop import Loop
-from gradscope.hooks.meters import host
 from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.states import NOBODY, NOTHING, Indices, Usage
@@ -75,9 +74,9 @@ class Rest:
         start, self._look = perf_counter(), None
         if not self._free or start > self._due or self._pattern is None or torch._C._len_torch_function_stack():
             return False
-        if self._others_follow(self._pattern):
+        self._look = self._take_turn(self._pattern)
+        if self._look is None:
             return True
-        self._look = self._looked(self._pattern)
         self._free = self._free - 1 if self._look == GOOD else 0
         if self._free:
             self._recorder.pass_on()
@@ -88,10 +87,10 @@ class Rest:
         """An optimizer has stepped, and that is to be looked at. False when the rest is over."""
         if self._pattern is None:
             return False
-        if self._look is None and self._others_follow(self._pattern):
+        look = self._look or self._take_turn(self._pattern)
+        if look is None:
             return True
-        fits, finite = self._look or self._looked(self._pattern)
-        usage, self._look = NOTHING, None
+        (fits, finite), usage, self._look = look, NOTHING, None
         if finite is None:  # on a device: the answer comes later
             tickets = self._recorder.readback.measure_all(self._pattern.gradients())
             usage = Usage(checked=tuple(ticket for ticket in tickets if ticket >= 0))
@@ -120,17 +119,16 @@ class Rest:
         self._pattern = self._look = None
         self._optimizers, self._owners, self._turn = [], [], 0
 
-    def _others_follow(self, pattern: Pattern) -> bool:
-        """Whether this was the turn of one of several optimizers, but not of the last."""
-        if self._turn == 0:
-            self._renewed = pattern.renewed(pattern.gradients())
-        self._turn = (self._turn + 1) % len(self._optimizers)
-        return self._turn > 0
-
-    def _looked(self, pattern: Pattern) -> tuple[bool, bool | None]:
-        """Whether the step was like the last, and whether its gradients are finite, as far as that is known."""
+    def _take_turn(self, pattern: Pattern) -> tuple[bool, bool | None] | None:
+        """Whether the step was like the last and its gradients finite; None if another optimizer has to step in it."""
         gradients = pattern.gradients()
-        return pattern.fits(gradients) and self._renewed, host.finite(gradients)
+        if self._turn == 0:
+            self._renewed = pattern.renewed(gradients)
+        self._turn = (self._turn + 1) % len(self._optimizers)
+        if self._turn:
+            return None
+        fits, finite = pattern.look(gradients)
+        return fits and self._renewed, finite
 
     def _owned_now(self) -> list[Indices]:
         optimizers = [known() for known in self._optimizers]

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradscope.hooks import glance, statistics
+from gradscope.hooks import statistics
+from gradscope.hooks.glance import ZERO, glance
 from gradscope.hooks.marks import Marks
 from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.registry import Registry
@@ -270,17 +271,17 @@ class GradientStates:
     def _zero_among(self, among: Flags) -> Flags:
         """All of these if those looked at are zero, as far as the host can tell at once; else none."""
         sample = self._sample(np.flatnonzero(among)) if among.any() else []
-        zero = self._zeros(sample) if sample else None
-        return among if zero is not None and zero.all() else np.zeros_like(among)
+        zero = bool(sample) and self._seen(sample) == bytes([ZERO] * len(sample))
+        return among if zero else np.zeros_like(among)
 
     def _without_zeros(self, sample: list[int]) -> list[int]:
-        zero = self._zeros(sample)
-        return [] if zero is None else [i for i, empty in zip(sample, zero, strict=True) if not empty]
+        seen = self._seen(sample)
+        return [] if seen is None else [i for i, what in zip(sample, seen, strict=True) if what != ZERO]
 
-    def _zeros(self, sample: list[int]) -> Flags | None:
-        """Which of these gradients hold nothing but zeros; None when that cannot be told at once."""
+    def _seen(self, sample: list[int]) -> bytes | None:
+        """What a glance at these gradients tells."""
         gradients = [gradient for i in sample if (gradient := self._tensors[i].grad) is not None]
-        return glance.zero(gradients) if len(gradients) == len(sample) else None
+        return glance(gradients) if len(gradients) == len(sample) else None
 
     def _examine(self, moved: set[int]) -> None:
         """What was left is what stood there before this step's first backward, not what that one has added."""

@@ -52,9 +52,9 @@ def save(tensors: list[Tensor]) -> list[bytes | None]:
     return _kernel.save(tensors)
 
 
-def finite(tensors: list[Tensor]) -> bool | None:
-    """Whether no plain CPU tensor of these holds NaN or Inf; None when one of them is anything else."""
-    return _kernel.finite(tensors) if AVAILABLE else None
+def glance(tensors: list[Tensor]) -> bytes | None:
+    """What plain CPU tensors hold, one byte each; None when one of them is anything else. See hooks/glance.py."""
+    return _kernel.glance(tensors)
 
 
 def marks(parameters: list[Tensor]) -> bytes:

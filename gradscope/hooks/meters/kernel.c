@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+enum { ZERO, FINITE, ODD };
+
 static PyObject *sample(PyObject *tensor)
 {
     Flat flat;
@@ -52,20 +54,30 @@ static PyObject *kernel_marks(PyObject *Py_UNUSED(module), PyObject *parameters)
 
 static PyObject *kernel_versions(PyObject *Py_UNUSED(module), PyObject *parameters) { return told(parameters, 1); }
 
-static PyObject *kernel_finite(PyObject *Py_UNUSED(module), PyObject *tensors)
+static char glance_at(const Flat *flat)
 {
     double row[ROW];
-    Flat flat;
-    int result = 1;
+    reduce_elements(flat->data, flat->count, flat->dtype, row);
+    if (!isfinite(row[3]) || !isfinite(row[4]))
+        return ODD;
+    return row[3] == 0 && row[4] == 0 ? ZERO : FINITE;
+}
+
+static PyObject *kernel_glance(PyObject *Py_UNUSED(module), PyObject *tensors)
+{
     if (!PyList_Check(tensors))
         return PyErr_Format(PyExc_TypeError, "tensors must be a list");
-    for (Py_ssize_t i = 0; i < PyList_Size(tensors); i++) {
-        if (!look_at(PyList_GetItem(tensors, i), &flat))
+    Py_ssize_t count = PyList_Size(tensors);
+    PyObject *seen = PyBytes_FromStringAndSize(NULL, count);
+    for (Py_ssize_t i = 0; seen != NULL && i < count; i++) {
+        Flat flat;
+        if (!look_at(PyList_GetItem(tensors, i), &flat)) {
+            Py_DECREF(seen);
             Py_RETURN_NONE;
-        reduce_elements(flat.data, flat.count, flat.dtype, row);
-        result = result && isfinite(row[3]) && isfinite(row[4]);
+        }
+        PyBytes_AsString(seen)[i] = glance_at(&flat);
     }
-    return PyBool_FromLong(result);
+    return seen;
 }
 
 static PyMethodDef methods[] = {
@@ -75,7 +87,8 @@ static PyMethodDef methods[] = {
     {"marks", kernel_marks, METH_O, "marks(parameters) -> bytes: (id, version) of each gradient, two int64; (0, 0) for none."},
     {"versions", kernel_versions, METH_O,
      "versions(parameters) -> bytes: how often each gradient was written to, as one int64; -1 for none."},
-    {"finite", kernel_finite, METH_O, "finite(tensors) -> bool | None: whether none holds NaN or Inf; None: one is not plain."},
+    {"glance", kernel_glance, METH_O,
+     "glance(tensors) -> bytes | None: of each 0 if all is zero, 2 if not all is finite, else 1; None: one is not plain."},
     {NULL, NULL, 0, NULL},
 };
 
