@@ -195,31 +195,33 @@ PyTypeObject *make_output_type(void) { return output_type = (PyTypeObject *)PyTy
 /* The forward. */
 
 typedef struct {
-    PyObject *tensor, *node, *row, *site, *gradient_site;
+    PyObject *tensor, *node, *place, *row, *site, *gradient_site;
     Flat flat;
 } Returned;
 
-/* Whether it is the output of a known module of the usual kind, of which then everything is known. Owns `node`. */
+/* Whether it is the output of a known module of the usual kind, of which then everything is known. */
 static int understand(Tap *tap, PyObject *module, PyObject *tensor, Returned *returned)
 {
     if (!tap->listening || tap->calls == NULL)
         return 0;
+    PyObject *ordinary = PyObject_CallNoArgs(tap->ordinary);
+    Py_XDECREF(ordinary);
+    if (ordinary != Py_True || !unseen() || !short_enough(tensor, &returned->flat) || !has(tensor, n_requires_grad))
+        return 0;
     PyObject *key = PyLong_FromVoidPtr(module);
     PyObject *place = key == NULL ? NULL : PyDict_GetItemWithError(tap->places, key);
     Py_XDECREF(key);
-    if (place == NULL || !unseen() || !short_enough(tensor, &returned->flat) || !has(tensor, n_requires_grad))
-        return 0;
-    PyObject *ordinary = PyObject_CallNoArgs(tap->ordinary);
-    Py_XDECREF(ordinary);
-    if (ordinary != Py_True)
+    if (place == NULL)
         return 0;
     returned->tensor = tensor;
     returned->row = PyTuple_GetItem(place, 0);
     returned->site = PyTuple_GetItem(place, 1);
     returned->gradient_site = PyTuple_GetItem(place, 2);
     returned->node = PyObject_GetAttr(tensor, n_grad_fn);
-    if (returned->gradient_site != NULL && returned->node != NULL && returned->node != Py_None)
+    if (returned->gradient_site != NULL && returned->node != NULL && returned->node != Py_None) {
+        returned->place = Py_NewRef(place); /* what is borrowed of it lives as long */
         return 1;
+    }
     Py_CLEAR(returned->node);
     return 0;
 }
@@ -341,6 +343,7 @@ static PyObject *tap_forward(Tap *self, PyObject *args)
         if (taken == 1)
             taken = note_call(self, returned.row) == 0;
         Py_DECREF(returned.node);
+        Py_DECREF(returned.place);
         self->spent += now(self) - start;
     }
     PyErr_Clear();
