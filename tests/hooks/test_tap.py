@@ -268,7 +268,8 @@ def test_a_model_that_changes_is_known_anew(full_ways: list[str]) -> None:
 
 def test_what_a_module_that_runs_late_was_computed_from_is_known() -> None:
     late = Module(
-        lambda self, x: self.last(self.two(self.one(x))) if self.open else self.one(x),
+        lambda self, x: self.last(self.two(self.one(self.first(x)))) if self.open else self.one(self.first(x)),
+        first=nn.Linear(6, 6),
         one=nn.Linear(6, 6),
         two=nn.Linear(6, 6),
         last=nn.Linear(6, 2),
