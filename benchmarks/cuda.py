@@ -132,7 +132,7 @@ def _driver() -> str:
     if command is None:
         return "unknown"
     query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[0]  # noqa: S603
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[0]  # noqa: S603  a fixed command
 
 
 def _triton() -> str:

@@ -58,7 +58,7 @@ class Attachment:
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
-        self._rest = Rest(self._loop, self.recorder)
+        self._rest = Rest(self._loop, self.recorder, self._parameters.owned)
         self._rest_step = self._guarded(self._step_at_rest)
         self._tracer = Tracer(self._registry, self.recorder, self._loop, self._guarded)
 
@@ -77,6 +77,7 @@ class Attachment:
             cast(list[Any], warnings.filters).remove(self._silence)
         self._guarded(self._end)(error)
         self._closed = True
+        self._open_tap()
 
     def abandon(self) -> None:
         """Stop listening, whatever is open or still on its way."""
@@ -111,6 +112,8 @@ class Attachment:
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned, of the watched model or of any other."""
+        if self.recorder.tap.forward(module, output):
+            return
         if self._tracer.active:
             self._guarded(self._tracer.after_forward)(module)
         row = self._row(module)
@@ -119,9 +122,10 @@ class Attachment:
         start = perf_counter()
         try:
             with self._lock, out_of_sight():
-                self._modules.forward(row, output)
+                self._modules.forward(module, row, output)
         except Exception as error:  # noqa: BLE001  no exception of ours reaches the user's loop
             self._broken.add(row)
+            self._registry.places.pop(id(module), None)
             self.recorder.lose(f"{self._registry.executed[row].path or ROOT}: {error!r}")
         self.recorder.spent += perf_counter() - start
         self._deliver()
@@ -160,9 +164,9 @@ class Attachment:
         self._try_to_rest(optimizer)
 
     def _try_to_rest(self, optimizer: Optimizer) -> None:
-        if self._tracer.active or self._on_open is not None or not self._loop.is_simple(optimizer):
+        if self._tracer.active or self._on_open is not None:
             return
-        self._rest.begin(optimizer, self._parameters.owned(optimizer))
+        self._rest.begin(self._loop.steppers(optimizer))
         if self._rest.on:
             self.ignored = EVERYBODY
             broadcast.follow_wishes()
@@ -174,9 +178,9 @@ class Attachment:
             self.recorder.lose(f"at rest: {error!r}")
             return False
 
-    def _step_at_rest(self, optimizer: Optimizer) -> None:
+    def _step_at_rest(self) -> None:
         """The step of a regular loop was regular again, or the rest is over."""
-        if not self._rest.step(self._parameters.owned(optimizer)):
+        if not self._rest.step():
             self._wake()
 
     def _wake(self) -> None:
@@ -198,7 +202,7 @@ class Attachment:
         if self._rest.holds(optimizer):
             if self._passes():
                 return
-            self._rest_step(optimizer)
+            self._rest_step()
         else:
             self._guarded(self._step_ends)(optimizer)
         self._deliver()
@@ -239,7 +243,16 @@ class Attachment:
         self._wake()
         quiet = phase is Phase.FORWARD and not self.recorder.observing and not self._tracer.active
         self.ignored = self._modules.inner() if quiet else NOBODY
+        self._open_tap()
 
     def boundary(self) -> None:
         """The place to stop a trace."""
         self._tracer.boundary()
+        self._open_tap()
+
+    def _open_tap(self) -> None:
+        """Let outputs and gradients take the short way while there is nothing to do but to measure them."""
+        tap, measures_only = self.recorder.tap, not (self._closed or self.recorder.keep)
+        tap.task = self._loop.task if measures_only else -1
+        forward = self._loop.phase is Phase.FORWARD and self.recorder.observing and not self._tracer.active
+        tap.listening = forward and measures_only

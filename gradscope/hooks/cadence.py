@@ -32,9 +32,11 @@ class Cadence:
     def __post_init__(self) -> None:
         self._observed: deque[float] = deque(maxlen=WINDOW)
         self._others: deque[float] = deque(maxlen=WINDOW)
+        self._saved: deque[float] = deque(maxlen=WINDOW)
         self._spent: deque[float] = deque(maxlen=WINDOW)
         self._last = 0
         self._account = 0.0
+        self._most_debt = 0.0
         self._price = 0.0
         self._dense_until = FIRST
 
@@ -50,7 +52,7 @@ class Cadence:
             return 0
         if self.every is not None:
             return self.every - step % self.every - 1
-        rate = self.budget * median(self._others or self._observed or (1.0,))
+        rate = median(self._saved or (self.budget * median(self._observed or (1.0,)),))
         least = self._last + RAREST - step - 1
         return min(least, max(1, ceil((self._price - self._account) / rate) - 1)) if rate > 0 else least
 
@@ -61,8 +63,8 @@ class Cadence:
     def account(self, step: int, seconds: float, spent: float, observed: bool, times: int = 1) -> float:
         """Learn from a finished step: how long it took in all, and how much of that was ours, as far as we know.
 
-        Or from several, alike and not observed, of which `step` is the last. Returns their cost in seconds. Of an
-        observed step it is no less than what steps that are not observed take less.
+        Or from several, alike and not observed, of which `step` is the last; or from none, but time has passed. Returns
+        their cost in seconds. Of an observed step it is no less than what steps that are not observed take less.
         """
         cost = spent
         if observed:
@@ -71,11 +73,14 @@ class Cadence:
             self._spent.append(spent)
             self._price = max(median(self._spent), self._difference())
             cost = max(spent, self._price)
-        else:
-            self._others.append(seconds / times)
         bare = max(seconds - cost, 0.0)
-        debt = LONGEST_DEBT * self.budget * bare / times
-        self._account = min(max(self._account + self.budget * bare - cost, -debt), self._price)
+        saved = self.budget * bare - cost
+        if times and not observed:
+            self._others.append(seconds / times)
+            self._saved.append(saved / times)
+        if times:
+            self._most_debt = LONGEST_DEBT * self.budget * bare / times
+        self._account = min(max(self._account + saved, -self._most_debt), self._price)
         return cost
 
     def _difference(self) -> float:

@@ -12,13 +12,18 @@ LONGEST_WALK = 20_000
 
 
 class SourceMap:
-    """Finds the sources of each module once, at its first output that requires grad."""
+    """Finds the sources of each module once, at its first output that requires grad.
 
-    def __init__(self, modules: list[ModuleInfo], sources: dict[str, tuple[str, ...]]) -> None:
+    `passed` are the nodes of the outputs of this forward so far, each with its module's row.
+    """
+
+    def __init__(
+        self, modules: list[ModuleInfo], sources: dict[str, tuple[str, ...]], passed: list[tuple[Any, int]]
+    ) -> None:
         self._modules = modules
         self._sources = sources
         self._known: set[int] = set()
-        self._passed: list[tuple[Any, int]] = []
+        self._passed = passed
         self._ends: dict[Any, list[str]] = {}
         self._indexed = 0
 

@@ -8,11 +8,15 @@ optimizer, a manual update ends it. Gradients that were thrown away without a st
 
 from dataclasses import replace
 from enum import Enum
+from traceback import walk_stack
 from typing import Any, Protocol
+from weakref import ref
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.optimizer import Optimizer
 
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.parameters import Parameters
@@ -22,6 +26,7 @@ from gradscope.hooks.states import NOTHING, GradientStates, Indices, Usage
 from gradscope.records import EventKind, LoopEvent, StepEnd
 
 MANUAL = 0
+SCALED = GradScaler._maybe_opt_step.__code__
 
 current_task = torch._C._current_graph_task_id
 
@@ -71,7 +76,7 @@ class Loop:
         self._optimizers_seen = False
         self._backward_seen = False
         self._stepped_inside = False
-        self._stepped: set[int] = set()
+        self._stepped: dict[int, ref[Optimizer]] = {}
         self._task: int | None = None
         self.phase = Phase.START
 
@@ -125,7 +130,7 @@ class Loop:
         log.backwards += 1
         self._recorder.flush()
 
-    def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
+    def step_begins(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step; a closure of the user's may run inside it."""
         owned = self._parameters.owned(optimizer)
         if not len(owned):
@@ -134,9 +139,9 @@ class Loop:
         self._end_broken_backward()
         if not self._backward_seen:
             self._make_up_for_backward(optimizer)
-        self._pending = self.states.before_step(owned) if self.phase is Phase.AFTER else NOTHING
+        self._pending = self.states.before_step(owned) if self.phase in (Phase.AFTER, Phase.STEPPED) else NOTHING
 
-    def has_non_finite(self, optimizer: torch.optim.Optimizer) -> bool:
+    def has_non_finite(self, optimizer: Optimizer) -> bool:
         """Whether a step that is about to run would write NaN or Inf into the weights, as far as was measured.
 
         Waits for the device.
@@ -150,20 +155,20 @@ class Loop:
             self._recorder.log.add_event(LoopEvent(EventKind.CHECKED, user_location(), non_finite=True))
         return sampled or self._recorder.open_is_notable()
 
-    def step_abandoned(self, optimizer: torch.optim.Optimizer) -> None:
+    def step_abandoned(self, optimizer: Optimizer) -> None:
         """A step that had begun will not run."""
         if len(self._parameters.owned(optimizer)):
             self._depth = max(0, self._depth - 1)
             self._pending = NOTHING
 
-    def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
+    def step_ends(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
         owned = self._parameters.owned(optimizer)
         if not len(owned):
             return
         self._optimizers_seen = True
         self._optimizers.add(id(optimizer))
-        self._stepped.add(id(optimizer))
+        self._stepped[id(optimizer)] = ref(optimizer)
         self._depth = max(0, self._depth - 1)
         if self._task is not None:  # an optimizer of a few parameters, stepped as soon as they have their gradients
             self.states.receive(owned)
@@ -174,10 +179,19 @@ class Loop:
             self._enter(Phase.STEPPED)
             self._listener.boundary()
 
-    def is_simple(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether a step of the only optimizer has ended, which no loss scaler can make move nothing."""
-        alone = self._optimizers == {id(optimizer)} and not self._skips
-        return alone and self.phase is Phase.STEPPED and self._task is None and _overflow(optimizer) is None
+    def steppers(self, last: Optimizer) -> list[Optimizer]:
+        """The optimizers whose turns made a step that the last of them has ended, if these are all there are.
+
+        None of them where a loss scaler may leave steps out, which nobody would notice at rest.
+        """
+        stepped = [optimizer for known in self._stepped.values() if (optimizer := known()) is not None]
+        if self._skips or any(_overflow(optimizer) is not None for optimizer in stepped):
+            return []
+        if self.phase is not Phase.STEPPED or self._task is not None or stepped[-1:] != [last]:
+            return []
+        turns = sum(event.kind is EventKind.STEP for event, _ in self._recorder.log.events)
+        everybody = self._optimizers == self._stepped.keys() and turns == len(stepped)
+        return stepped if everybody and not _scaled() else []
 
     def backward_was_missed(self) -> None:
         """A backward has run that nobody listened to: the step before it is over."""
@@ -185,9 +199,9 @@ class Loop:
             self._finish(StepEnd.OPTIMIZER)
             self.phase = Phase.AFTER
 
-    def finish_step(self) -> None:
-        """Close the step that an optimizer has ended."""
-        self._finish(StepEnd.OPTIMIZER)
+    def finish_last_step(self) -> None:
+        """Close the step before the one that an optimizer has ended."""
+        self._finish(StepEnd.OPTIMIZER, ahead=1)
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""
@@ -207,7 +221,7 @@ class Loop:
         if self._task is not None and current_task() == -1:
             self.backward_ends()
 
-    def _make_up_for_backward(self, optimizer: torch.optim.Optimizer) -> None:
+    def _make_up_for_backward(self, optimizer: Optimizer) -> None:
         """No backward was ever seen, as of a model that is compiled as a whole: its steps are all there is."""
         if id(optimizer) in self._stepped:
             self._finish(StepEnd.OPTIMIZER)
@@ -264,7 +278,12 @@ def _joined(before: Usage, after: Usage) -> Usage:
     )
 
 
-def _overflow(optimizer: torch.optim.Optimizer) -> Tensor | None:
+def _overflow(optimizer: Optimizer) -> Tensor | None:
     """Not zero when a loss scaler tells a fused optimizer to move nothing; None when there is no such scaler."""
     overflow: Tensor | None = getattr(optimizer, "found_inf", None)
     return overflow
+
+
+def _scaled() -> bool:
+    """Whether it is a loss scaler that has called the optimizer which is stepping."""
+    return any(frame.f_code is SCALED for frame, _ in walk_stack(None))

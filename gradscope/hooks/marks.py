@@ -41,6 +41,11 @@ class Marks:
         """Which parameters hold a gradient, of shape (parameters,)."""
         return np.asarray(self.pairs[:, 0] != 0)
 
+    @property
+    def versions(self) -> NDArray[np.int64]:
+        """How often each gradient was written to, of shape (parameters,)."""
+        return np.asarray(self.pairs[:, 1])
+
     def same_as(self, other: "Marks") -> NDArray[np.bool_]:
         """Which are unchanged, of shape (parameters,): the same gradient, not written to, or still none."""
         return np.asarray((self.pairs == other.pairs).all(axis=1))
@@ -65,8 +70,13 @@ def _marks(parameters: list[Tensor]) -> bytes:
     for pair, parameter in zip(pairs, parameters, strict=True):
         gradient = parameter.grad
         if gradient is not None:
-            pair[:] = id(gradient), -1 if gradient.is_inference() else gradient._version
+            pair[:] = id(gradient), version(gradient)
     return pairs.tobytes()
+
+
+def version(gradient: Tensor) -> int:
+    """How often a gradient was written to; inference tensors do not count that."""
+    return -1 if gradient.is_inference() else gradient._version
 
 
 def versions(parameters: list[Tensor]) -> bytes:

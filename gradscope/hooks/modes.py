@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import _C
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
 
@@ -25,7 +27,7 @@ def put_at_bottom(mode: TorchFunctionMode) -> None:
 def take_off(mode: TorchFunctionMode) -> None:
     """Off the stack, wherever in it the mode is."""
     above = _popped(lambda other: other is mode)
-    if torch._C._len_torch_function_stack():
+    if _C._len_torch_function_stack():
         _pop_mode()
     _pushed(above)
 
@@ -38,13 +40,25 @@ def capturing() -> bool:
 def transforming() -> bool:
     """Whether torch transforms or exports the model rather than run it: tracing, functorch, dual numbers, fakes."""
     return (
-        torch._C._get_tracing_state() is not None
-        or torch._C._functorch.maybe_current_level() is not None
-        or torch.autograd.forward_ad._current_level >= 0
-        or (
-            torch._C._len_torch_dispatch_stack() > 0
-            and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
-        )
+        _C._get_tracing_state() is not None
+        or _C._functorch.maybe_current_level() is not None
+        or forward_ad._current_level >= 0
+        or (_C._len_torch_dispatch_stack() > 0 and _C._get_dispatch_mode(_C._TorchDispatchModeKey.FAKE) is not None)
+    )
+
+
+def ordinary() -> bool:
+    """Whether a module that runs now runs as most do.
+
+    Its operations make a graph, outside of any backward and under no dispatch mode, and torch runs them rather than
+    transforms or captures them.
+    """
+    return (
+        torch.is_grad_enabled()
+        and _C._current_graph_task_id() == -1
+        and not _C._len_torch_dispatch_stack()
+        and not transforming()
+        and not capturing()
     )
 
 
@@ -56,7 +70,7 @@ def compiles() -> bool:
 
 def _popped(until: Callable[[Any], bool]) -> list[Any]:
     modes: list[Any] = []
-    while torch._C._len_torch_function_stack():
+    while _C._len_torch_function_stack():
         mode = _pop_mode()
         if until(mode):
             _push_mode(mode)

@@ -82,7 +82,8 @@ class Parameters:
         moved = [i for i in chosen if i in self._before]
         tensors = [items[i].parameter for i in moved]
         tickets = self._recorder.readback.moved(tensors, [self._before[i] for i in moved])
-        self._note(Kind.UPDATE, moved, tensors, tickets, [self._kept_update(i) for i in moved])
+        kept = [self._kept_update(i) for i in moved] if self._kept_before else ()
+        self._note(Kind.UPDATE, moved, tensors, tickets, kept)
 
     def forget(self) -> None:
         """A step is over: the values from before it are no longer needed."""
@@ -111,7 +112,7 @@ class Parameters:
                 known[i] = UNKNOWN if site is None else site
             good = [p for p, site in enumerate(found) if site is not None and tickets[p] != UNKNOWN]
             sites, tickets = [known[indices[p]] for p in good], [tickets[p] for p in good]
-            kept = [kept[p] for p in good]
+            kept = [kept[p] for p in good] if kept else ()
         self._recorder.measured_last(sites, tickets, kept)
 
     def _known_sites(self, kind: Kind) -> list[int]:

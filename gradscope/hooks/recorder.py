@@ -12,6 +12,7 @@ from gradscope.hooks.history import History
 from gradscope.hooks.kept import Kept
 from gradscope.hooks.log import FORWARD, Passed, StepLog
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.tap import tap
 from gradscope.hooks.traced import Traced
 from gradscope.hooks.transfer import Readback, Ticket
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
@@ -36,6 +37,8 @@ class Recorder:
     def __post_init__(self) -> None:
         self.readback = Readback()
         self.log = StepLog(0, self.cadence.observe(0))
+        self.tap = tap(self.readback.rows, self.registry.places)
+        self.tap.follow(self.log)
         self.sources: dict[str, tuple[str, ...]] = {}
         self.trace: Traced | None = None
         self.verifications: list[Verification] = []
@@ -47,6 +50,7 @@ class Recorder:
         self._total = 0.0
         self._paid = 0.0
         self._passed = 0
+        self._ahead = 0
         self.on_passed: Callable[[int], object] = int  # who counts them, too
         self._early = (0.0, 0.0)
         self.observed_steps = 0
@@ -123,20 +127,24 @@ class Recorder:
                 if tensor is not None:
                     self._keep(site, tensor)
 
-    def finish_step(self, end: StepEnd, *, split: bool = False) -> None:
-        """Close the current step; with `split`, the forward after its last backward begins the next one."""
-        self.settle()
-        closed = self.log
+    def finish_step(self, end: StepEnd, *, split: bool = False, ahead: int = 0) -> None:
+        """Close the current step; with `split`, the forward after its last backward begins the next one.
+
+        `ahead` says how many steps have run after it already.
+        """
+        closed, passed = self.log, self._passed_by()
         following = closed.split() if split else StepLog(closed.index + 1, False)
         following.observed = following.observed if split else self.cadence.observe(following.index)
         closed.end = end
         self.log = following
+        self.tap.follow(following)
         self._send(closed)
         if split:
             following.transfers.append(closed.transfers[-1])
         self.history.add(closed)
         self.observed_steps += closed.observed
-        self._account(closed.index, observed=closed.observed)
+        self._account(closed.index, observed=closed.observed, times=1 + passed + ahead - self._ahead)
+        self._ahead = ahead
 
     def free(self) -> int:
         """How many steps after the open one will not be observed."""
@@ -149,12 +157,17 @@ class Recorder:
 
     def settle(self) -> None:
         """Note the steps that have passed."""
+        passed = self._passed_by()
+        if passed:
+            self._account(self.log.index - 1, observed=False, times=passed)
+
+    def _passed_by(self) -> int:
+        """How many steps have passed since this was last asked. They are over now, but not yet paid."""
         passed, self._passed = self._passed, 0
         if passed:
-            log = self.log
-            self.history.add(Passed(log.index - passed, passed, log.events))
+            self.history.add(Passed(self.log.index - passed, passed, self.log.events))
             self.on_passed(passed)
-            self._account(log.index - 1, observed=False, times=passed)
+        return passed
 
     def flush(self) -> None:
         """Start reading when very many measurements wait, as in a step of very many micro-batches."""
@@ -211,7 +224,7 @@ class Recorder:
         return log.freeze(len(self._sites), len(self.registry.executed))
 
     def _account(self, step: int, *, observed: bool, times: int = 1) -> None:
-        now = (perf_counter(), self.spent)
+        now = (perf_counter(), self.spent + self.tap.spent)
         seconds, spent = now[0] - self._clock[0], now[1] - self._clock[1]
         self._total += seconds
         self._paid += self.cadence.account(step, seconds, spent, observed, times)

@@ -78,6 +78,9 @@ class Registry:
         self._modules: dict[int, tuple[nn.Module, str]] = {}
         self._rows: dict[str, int] = {}
         self._known_rows: dict[int, int] = {}
+        self.places: dict[
+            int, tuple[int, int, int]
+        ] = {}  # what else is known of a module by its id, until the next walk
         self._own: dict[str, list[int]] = {}
         self._waiting: dict[str, dict[int, None]] = {}
         self._getters: list[Callable[[str], Tensor | None]] = []
@@ -102,6 +105,7 @@ class Registry:
         self._walks += 1
         self._modules = {id(module): (module, path) for path, module in self._walk()}
         self._known_rows = {}
+        self.places.clear()
         parameters = list(_grouped(self._modules.values()))
         if [(id(item.parameter), item.path) for item in parameters] != self._identities():
             before = [item.path for item in self.parameters]

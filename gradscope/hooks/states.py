@@ -3,14 +3,13 @@
     CLEAN --backward--> FRESH --step--> CONSUMED --backward, not cleared--> DIRTY --step--> a reused gradient
 
 Clearing is inferred: the gradient is None, another object, or all zero. Only the last needs values; a few
-small gradients of each optimizer are looked at, and the answer is read when it arrives at the host.
+small gradients of each optimizer are looked at. On the host that is answered at once, on a device when it arrives.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
-from weakref import ref
 
 import numpy as np
 import torch
@@ -18,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks import statistics
-from gradscope.hooks.marks import Marks, versions
+from gradscope.hooks.glance import ZERO, glance
+from gradscope.hooks.marks import Marks
+from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.transfer import Readback, Ticket
 
@@ -66,34 +67,6 @@ class Usage:
 NOTHING = Usage()
 
 
-class Pattern:
-    """What a regular step leaves behind: new gradients for the same parameters, each written to as often as before.
-
-    `sample` are a few small parameters. One new gradient tells that a backward has run; one that was not cleared
-    would have been written to once more.
-    """
-
-    def __init__(self, parameters: list[Tensor], sample: list[Tensor]) -> None:
-        self._parameters = parameters
-        self._sample = sample
-        self._versions = versions(parameters)
-        self._last: ref[Tensor] | None = None
-        self.renewed(self.gradients())
-
-    def gradients(self) -> list[Tensor]:
-        """A few small gradients, as they are now."""
-        return [parameter.grad for parameter in self._sample if parameter.grad is not None]
-
-    def renewed(self, gradients: list[Tensor]) -> bool:
-        """Whether a gradient is another than when this was last asked: since then a backward has run."""
-        last, self._last = self._last, ref(gradients[0]) if gradients else None
-        return bool(gradients) and (last is None or last() is not gradients[0])
-
-    def fits(self, gradients: list[Tensor]) -> bool:
-        """Whether the step that has just run was like those before it. To be asked once per step."""
-        return self.renewed(gradients) and versions(self._parameters) == self._versions
-
-
 @dataclass
 class GradientStates:
     """The state of every parameter's gradient, in arrays by the parameter's index in the registry."""
@@ -115,6 +88,9 @@ class GradientStates:
     _samples: dict[bytes, list[int]] = field(default_factory=dict)
     _received: Indices = field(default_factory=lambda: NOBODY)
     _dirty: bool = False
+    _zeroed: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
+    _closed: Marks = field(default_factory=lambda: Marks.of([]))
+    _rewritten: bool = False
     _owners: dict[int, Indices] = field(default_factory=dict)
     regular: bool = False
 
@@ -125,13 +101,16 @@ class GradientStates:
         fresh = self._state == State.FRESH
         self._marks = now
         if now.nothing and not fresh.any():
-            self._state.fill(State.CLEAN)
-            self._suspects, self._left, self._dirty = NOBODY, {}, False
-            self._examined.clear()
-            self.regular = True
+            self._start_clean()
             return False
         unchanged = now.same_as(before)
         held = (self._state >= State.CONSUMED) & now.same_object_as(before)
+        zeroed = self._zero_among(held & ~unchanged)
+        self._zeroed |= zeroed
+        if not fresh.any() and not (now.present & ~self._zeroed).any():
+            self._start_clean()
+            return False
+        held &= ~zeroed
         self._state[~held & ~(fresh & unchanged)] = State.CLEAN
         self._suspects = np.flatnonzero(held)
         self.regular &= bool((fresh & unchanged).any() and not held.any())
@@ -172,10 +151,11 @@ class GradientStates:
         self._received = received
         return received
 
-    def count_again(self, owned: Indices, times: int = 1) -> None:
+    def count_again(self, owners: Iterable[Indices], times: int = 1) -> None:
         """Backwards have given the same parameters a gradient as the last one that was seen, and steps have used it."""
         self.registry.count_contributions(self._received, times)
-        self.registry.count_steps(owned, times)
+        for owned in owners:
+            self.registry.count_steps(owned, times)
 
     def unseen_backward(self) -> None:
         """A step comes without a backward that was seen, as of a model that is compiled as a whole.
@@ -194,11 +174,14 @@ class GradientStates:
         now = Marks.of(self._tensors)
         if now == self._marks:
             return NOTHING
-        self.regular = False
         ready = owned[np.isin(self._state[owned], (State.FRESH, State.DIRTY))]
         present = now.present[ready]
         changed = ready[present & ~now.same_as(self._marks)[ready]]
         sample = [i for i in changed.tolist() if i in self._incoming]
+        if sample and present.all() and len(self._without_zeros(sample)) == len(sample):  # clipped, or unscaled
+            self._rewritten = True
+            return NOTHING
+        self.regular = False
         return Usage(
             cleared=self._paths(ready[~present]),
             perhaps_cleared=self._paths(changed) if sample else (),
@@ -226,20 +209,28 @@ class GradientStates:
             skipped=() if overflow is None else (self.readback.measure(overflow),),
         )
 
-    def rest(self, owned: Indices) -> "Pattern | None":
+    def rest(self, owned: Indices) -> Pattern | None:
         """What the coming steps will look like if they are like this one; None if this one was not regular."""
         sample = self._sample(owned)
         if not self.regular or len(self.touched()) or not sample or any(self._tensors[i].grad is None for i in sample):
             return None
-        return Pattern(self._tensors, [self._tensors[i] for i in (sample[0], sample[-1])])
+        rewritten = self._rewritten or bool(self._zeroed.any())
+        if rewritten:
+            sample = self._without_zeros(sample)
+        if not sample:
+            return None
+        advance = np.where(self._zeroed, self._marks.versions - self._closed.versions, 0)
+        chosen = [self._tensors[i] for i in (sample[0], sample[-1])]
+        return Pattern(self._tensors, chosen, advance, rewritten=rewritten)
 
-    def resume(self, owned: Indices, *, fresh: bool) -> None:
-        """Steps went by that were like the last one: take up the thread, with gradients that are `fresh` or used."""
+    def resume(self, used: Indices, fresh: Indices) -> None:
+        """Steps went by that were like the last one: take up the thread, with gradients that were used or not yet."""
         self._suspects, self._dirty, self.regular = NOBODY, False, False
-        self.step_closed()
         self._marks = Marks.of(self._tensors)
+        self.step_closed()
         self._state[:] = State.CLEAN
-        self._state[owned] = self._marks.present[owned] * (FRESH if fresh else CONSUMED)
+        self._state[used] = self._marks.present[used] * CONSUMED
+        self._state[fresh] = self._marks.present[fresh] * FRESH
 
     def non_finite(self, owned: Indices) -> bool:
         """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""
@@ -263,10 +254,34 @@ class GradientStates:
         """What a later backward finds is new evidence."""
         self._left = {}
         self._examined.clear()
+        self._closed, self._rewritten = self._marks, False
+        self._zeroed = np.zeros(len(self._tensors), np.bool_)
 
     def touched(self) -> Indices:
         """The parameters whose gradients no step has used yet."""
         return np.flatnonzero((self._state == State.FRESH) | (self._state == State.DIRTY))
+
+    def _start_clean(self) -> None:
+        """Every gradient is known to be cleared, and none of an earlier backward is waiting for its step."""
+        self._state.fill(State.CLEAN)
+        self._suspects, self._left, self._dirty = NOBODY, {}, False
+        self._examined.clear()
+        self.regular = True
+
+    def _zero_among(self, among: Flags) -> Flags:
+        """All of these if those looked at are zero, as far as the host can tell at once; else none."""
+        sample = self._sample(np.flatnonzero(among)) if among.any() else []
+        zero = bool(sample) and self._seen(sample) == bytes([ZERO] * len(sample))
+        return among if zero else np.zeros_like(among)
+
+    def _without_zeros(self, sample: list[int]) -> list[int]:
+        seen = self._seen(sample)
+        return [] if seen is None else [i for i, what in zip(sample, seen, strict=True) if what != ZERO]
+
+    def _seen(self, sample: list[int]) -> bytes | None:
+        """What a glance at these gradients tells."""
+        gradients = [gradient for i in sample if (gradient := self._tensors[i].grad) is not None]
+        return glance(gradients) if len(gradients) == len(sample) else None
 
     def _examine(self, moved: set[int]) -> None:
         """What was left is what stood there before this step's first backward, not what that one has added."""
@@ -301,6 +316,8 @@ class GradientStates:
         self._owner = np.zeros(len(tensors), np.int64)
         self._owners.clear()
         self._suspects = NOBODY
+        self._zeroed = np.zeros(len(tensors), np.bool_)
+        self._closed, self.regular = self._marks, False
         for table in (self._left, self._incoming, self._samples, self._examined):
             table.clear()
         self._versions, self._values = [], []

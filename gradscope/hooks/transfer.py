@@ -90,6 +90,7 @@ class Readback:
     def __init__(self) -> None:
         self._sending = 0
         self._host = host.HostMeter() if host.AVAILABLE else None
+        self.rows = None if self._host is None else self._host.rows
         self._meters: list[Meter] = [] if self._host is None else [self._host]
         self._index: dict[tuple[torch.device, torch.dtype], int] = {}
         self._scales: dict[Ticket, float] = {}
@@ -102,7 +103,7 @@ class Readback:
 
     def plain(self, tensor: Tensor) -> Ticket | None:
         """Measure a plain contiguous tensor on the CPU without a call of torch's; None for any other tensor."""
-        row = None if self._host is None else self._host.plain(tensor)
+        row = None if self.rows is None else self.rows.measure(tensor)
         return None if row is None else self._base | row
 
     def measure(self, tensor: Tensor) -> Ticket:
@@ -121,11 +122,11 @@ class Readback:
         return self._all(tensors, sampled=True)
 
     def _all(self, tensors: list[Tensor], *, sampled: bool) -> Sequence[Ticket]:
-        if self._host is None:
+        if self.rows is None:
             tickets: Sequence[Ticket] = [UNMEASURABLE] * len(tensors)
             left: Sequence[int] = range(len(tensors))
         else:
-            first, left = self._host.estimated(tensors) if sampled else self._host.all_plain(tensors)
+            first, left = self.rows.estimate_all(tensors) if sampled else self.rows.measure_all(tensors)
             tickets = range(self._base | first, (self._base | first) + len(tensors))
         if not left:
             return tickets
@@ -153,7 +154,7 @@ class Readback:
 
     def save(self, tensors: list[Tensor]) -> list[Saved]:
         """Samples of tensors, to compare with later; None where a tensor cannot be measured."""
-        saved: list[Saved] = [None] * len(tensors) if self._host is None else [*host.save(tensors)]
+        saved: list[Saved] = [None] * len(tensors) if self.rows is None else [*host.save(tensors)]
         left = [i for i, each in enumerate(saved) if each is None and statistics.obstacle(tensors[i]) is None]
         if left:
             with undisturbed():
@@ -168,8 +169,8 @@ class Readback:
         """Measure how far tensors have moved from what was saved of them; -1 where they cannot be compared."""
         pairs = [(tensor, before) for tensor, before in zip(tensors, saved, strict=True) if isinstance(before, bytes)]
         tickets: Sequence[Ticket] = ()
-        if self._host is not None:
-            first, left = self._host.moved(pairs)
+        if self.rows is not None:
+            first, left = self.rows.compare(pairs)
             tickets = range(self._base | first, (self._base | first) + len(pairs))
             if left:
                 tickets = [UNMEASURABLE if i in left else ticket for i, ticket in enumerate(tickets)]
@@ -191,6 +192,8 @@ class Readback:
         transfer = Transfer(self._sending, pending, self._scales)
         self._sending = (self._sending + 1) % SENDINGS
         self._base = self._sending << METER_BITS + ROW_BITS
+        if self.rows is not None:
+            self.rows.base = self._base
         self._scales = {}
         return transfer
 

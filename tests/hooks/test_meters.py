@@ -164,24 +164,24 @@ def test_a_tensor_whose_memory_was_freed_is_not_read(offset: int, backend: str) 
 
 
 def test_the_kernel_steps_aside_where_a_mode_would_see_it_look() -> None:
-    meter = HostMeter()
+    table = HostMeter().rows
     with torch.device("cpu"):
-        assert meter.plain(torch.ones(3)) is None
-    assert meter.plain(torch.ones(3)) == 0
+        assert table.measure(torch.ones(3)) is None
+    assert table.measure(torch.ones(3)) == 0
 
 
-def test_rows_keep_their_numbers_over_many_chunks() -> None:
+def test_rows_keep_their_numbers_while_their_table_grows() -> None:
     meter = HostMeter()
     expected = []
     for i in range(700):
-        expected.append(meter.plain(torch.full((2,), float(i))))
-        first, left = meter.all_plain([torch.full((3,), 1000.0 + i + k) for k in range(i % 5)])
+        expected.append(meter.rows.measure(torch.full((2,), float(i))))
+        first, left = meter.rows.measure_all([torch.full((3,), 1000.0 + i + k) for k in range(i % 5)])
         assert not left
         expected.append(first)
     sent = meter.send().read()
     assert [sent[row, 3] for row in expected[::2] if row is not None] == list(range(700))
     assert meter.used == 0
-    assert meter.plain(torch.ones(1)) == 0
+    assert meter.rows.measure(torch.ones(1)) == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,69 +1,16 @@
 """At rest, a regular loop is followed at its optimizer's steps alone; whatever is not regular ends the rest."""
 
 from collections.abc import Callable
-from typing import Any
+from time import sleep
 
 import pytest
 import torch
+from resting import FAULT, SELDOM, at_rest, found, loss_of, network, run
 from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks
 
 import gradscope
 from gradscope.records import EventKind, Kind, StepEnd
-from gradscope.scope import Scope
-
-SELDOM = 10**6
-FAULT = 40
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
-
-
-def at_rest() -> bool:
-    return not _global_forward_hooks
-
-
-def loss_of(model: nn.Module, factor: float = 1.0) -> Tensor:
-    loss: Tensor = model(factor * torch.randn(5, 6)).square().mean()
-    return loss
-
-
-Between = Callable[[int, nn.Module, torch.optim.Optimizer], Any]
-
-
-def nothing(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Neither before nor after a backward does anything else happen."""
-
-
-def run(
-    steps: int,
-    *,
-    zero: Callable[[int, torch.optim.Optimizer], Any] = lambda _, optimizer: optimizer.zero_grad(),
-    between: Between = nothing,
-    factor: Callable[[int], float] = lambda _: 1.0,
-    backwards: int = 1,
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
-    **options: Any,
-) -> tuple[Scope, list[bool], nn.Sequential]:
-    """A loop that is watched with the first step observed; whether it was at rest after each step."""
-    model = network()
-    stepper = optimizer(model.parameters(), lr=0.01)
-    resting = []
-    with gradscope.watch(model, **{"every": SELDOM, **options}) as scope:
-        for step in range(steps):
-            zero(step, stepper)
-            for _ in range(backwards):
-                loss_of(model, factor(step)).backward()
-            between(step, model, stepper)
-            stepper.step()
-            resting.append(at_rest())
-    return scope, resting, model
-
-
-def found(scope: Scope) -> dict[str, int]:
-    return {finding.analyzer: finding.step for finding in scope.findings}
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad])
@@ -167,26 +114,6 @@ def test_one_step_that_is_different_is_no_fault() -> None:
     assert not scope.findings
     assert not resting[FAULT]
     assert all(resting[FAULT + 3 :])
-
-
-def test_gradients_that_are_zeroed_in_place_are_followed_in_full() -> None:
-    scope, resting, _ = run(30, zero=lambda _, optimizer: optimizer.zero_grad(set_to_none=False))
-    assert not any(resting[1:])  # the first step had nothing to zero
-    assert not scope.findings
-
-
-def test_two_optimizers_are_followed_in_full() -> None:
-    model = network()
-    optimizers = [torch.optim.SGD(model[i].parameters(), lr=0.01) for i in (0, 2)]
-    with gradscope.watch(model, every=SELDOM) as scope:
-        for _ in range(30):
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss_of(model).backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            assert not at_rest()
-    assert scope.report().steps == 30
 
 
 def test_a_second_optimizer_that_comes_later_ends_the_rest() -> None:
@@ -358,3 +285,10 @@ def test_a_step_without_a_backward_ends_the_rest() -> None:
                 optimizer.step()
                 assert not at_rest()
     assert not scope.report().notes
+
+
+def test_what_a_step_at_rest_takes_is_known_whenever_it_is_closed() -> None:
+    """The time of those that passed and of the one that is closed with them is shared out evenly."""
+    scope, resting, _ = run(150, between=lambda *_: sleep(0.001), every=None)
+    assert any(resting)
+    assert min(scope._cadence._others) > 0.001
