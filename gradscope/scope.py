@@ -120,8 +120,9 @@ class Scope:
     ) -> None:
         for root in self._roots.values():
             _open.pop(id(root), None)
-        self._open, self._complete = False, True
+        self._open = False
         self._hooks.detach(error)
+        self._complete = True
         self._steps_arrived([])
         self._outlets.close()
         if error is None:
@@ -247,7 +248,7 @@ class Scope:
         self._news.extend(new)
         if new:
             self._cadence.watch_closely(self._recorder.log.index)
-        if requests:
+        if requests and self._open:
             self._hooks.request_trace()
         if new or requests:
             self._recorder.history.hurry(self._recorder.log.index)

@@ -83,6 +83,7 @@ class Attachment:
         """Stop listening, whatever is open or still on its way."""
         unsubscribe(self)
         self._closed = True
+        self._open_tap()
 
     def forget(self) -> None:
         """Let go of the model, after `detach`."""

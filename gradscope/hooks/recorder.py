@@ -69,6 +69,8 @@ class Recorder:
     def cost(self) -> float:
         """The share of the time that measuring took: of the steps after the first dense ones, if there are any."""
         seconds, paid = self._total - self._early[0], self._paid - self._early[1]
+        if not seconds:
+            seconds, paid = self._total, self._paid
         return min(1.0, paid / seconds) if seconds else 0.0
 
     @property

@@ -122,6 +122,7 @@ class Registry:
         self._roots = {}
         self._modules, self._known_rows, self.parameters, self.index = {}, {}, [], {}
         self._getters, self._names, self._tensors = [], [], []
+        self.places.clear()
 
     def refresh_if_changed(self) -> None:
         """Called once per backward: walk again when a parameter was replaced."""
