@@ -77,8 +77,21 @@ def _add_run(run: ArgumentParser) -> None:
         default="never",
         help="exit with status 3 when there is a finding this severe and the program has succeeded",
     )
-    run.add_argument("--ignore", action="append", default=[], metavar="NAME", help="an analyzer that shall not run")
+    run.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME[:SITES]",
+        help="an analyzer that shall not run, or whose findings at these sites do not count",
+    )
     run.add_argument("--select", action="append", metavar="NAME", help="an analyzer that shall run, and no others")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME.THRESHOLD=VALUE",
+        help="another threshold for an analyzer, as in vanishing-gradient.fall=1e6",
+    )
     run.add_argument("--every", type=_steps, metavar="N", help="take statistics on every N-th step")
     run.add_argument("-m", dest="is_module", action="store_true", help="SCRIPT is the name of a module")
     run.add_argument("script", metavar="SCRIPT", help="a script, or with -m a module")
@@ -97,16 +110,21 @@ _steps.__name__ = "number of steps, 1 or more,"  # how argparse calls it
 
 
 def _run(options: Namespace) -> int:
+    from pathlib import Path
+
     from gradscope.running.names import check
     from gradscope.running.options import Options
     from gradscope.running.programs import Program
     from gradscope.running.session import Wishes, run
+    from gradscope.settings import Settings, assigned, project
 
     ignore, select = _names(options.ignore), _names(options.select or ())
-    check((*ignore, *select))
+    settings = project(Path.cwd()), Settings("", ignore, select or None, assigned(options.set))
+    for source in settings:
+        check(source)
     return run(
         Program(options.script, tuple(options.arguments), options.is_module),
-        Options(every=options.every, ignore=ignore, select=select or None, logdir=options.logdir),
+        Options(every=options.every, settings=settings, logdir=options.logdir),
         Wishes(json=options.json, html=options.html, fail_on=options.fail_on),
     )
 
@@ -129,12 +147,14 @@ def _report(options: Namespace) -> int:
 
 
 def _analyzers(_: Namespace) -> int:
-    from gradscope.catalogue import known
+    from gradscope.catalogue import failures, known
     from gradscope.reports.page import summary
 
     width = max(map(len, known()), default=0)
     for name, cls in known().items():
         print(f"{name:<{width}}  {cls.severity:<7}  {summary(cls)}")
+    for failure in failures():
+        print(f"gradscope: {failure}", file=sys.stderr)
     return 0
 
 

@@ -13,6 +13,7 @@ from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
 from gradscope.finiteness import pattern
 from gradscope.records import Kind, Recording, Step
+from gradscope.settings import is_spared
 
 FIRST = 20
 PERIOD = 1.0
@@ -35,9 +36,11 @@ class Engine:
     All run after the steps 0, 1, 2, 4, 8 and 16, `AGAIN` steps after a closer look was wanted, and at the end; else at
     most once in `PERIOD` seconds, and so rarely that they take no more than `SHARE` of the time. In between, exact
     ones (`every_step`) run as soon as a step has arrived that is notable in another way than those before it.
+    `exempt` has an "analyzer:pattern" for each pattern of sites whose findings do not count.
     """
 
     analyzers: tuple[Analyzer, ...]
+    exempt: tuple[str, ...] = ()
     _found: dict[tuple[str, str], Finding] = field(default_factory=dict)
     _failed: dict[str, str] = field(default_factory=dict)
     _requested: set[Request] = field(default_factory=set)
@@ -75,7 +78,7 @@ class Engine:
         for analyzer in self.analyzers:
             if not (everything or analyzer.every_step):
                 continue
-            results = tuple(self._judged(analyzer, recording))
+            results = tuple(self._counting(self._judged(analyzer, recording)))
             if analyzer.revocable:
                 self._revoke(analyzer.name, results)
             for result in results:
@@ -146,6 +149,12 @@ class Engine:
             self._failed[analyzer.name] = f"{analyzer.name} failed: {error!r}"
             return ()
 
+    def _counting(self, results: Iterable[Finding | Request]) -> Iterable[Finding | Request]:
+        """Without findings of which nobody wants to know."""
+        if not self.exempt:
+            return results
+        return (r for r in results if isinstance(r, Request) or not is_spared(self.exempt, r.analyzer, r.sites))
+
     def _ordered(self) -> list[Finding]:
         return sorted(self._found.values(), key=_importance)
 
@@ -191,8 +200,8 @@ def _bounded(analyzer: Analyzer, recording: Recording) -> Results:
 
 def _mark(step: Step) -> Mark:
     """In what way a step is notable."""
-    odd = (event for event in step.events if event.reused or event.cleared or event.non_finite)
-    events = tuple((e.optimizer, e.parameters, e.reused, e.cleared, e.non_finite) for e in odd)
+    odd = (event for event in step.events if event.misused or event.non_finite)
+    events = tuple((e.optimizer, e.parameters, e.reused, e.cleared, e.repeated, e.shared, e.non_finite) for e in odd)
     return step.end, events, pattern(step)
 
 

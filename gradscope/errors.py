@@ -5,6 +5,7 @@ GradscopeError
 ├── NoParameters      watch() was given a module without parameters
 ├── AlreadyWatched    the same model is being watched by another scope
 ├── UnknownAnalyzer   a name in `ignore`, `analyzers` or `explain` that no analyzer has
+├── BadSetting        a threshold or another setting, in pyproject.toml or on the command line, that cannot be meant
 ├── NotRecorded       a tensor was asked for that was not kept
 ├── NoSuchSite        a pattern that names no module and no parameter
 ├── ProgramNotFound   `gradscope run` was given a script or module that is not there
@@ -31,6 +32,10 @@ class AlreadyWatched(GradscopeError, RuntimeError):
 
 class UnknownAnalyzer(GradscopeError, ValueError):
     """No analyzer has this name."""
+
+
+class BadSetting(GradscopeError, ValueError):
+    """A setting cannot be meant: no such threshold, no such key, or a value of the wrong type."""
 
 
 class NotRecorded(GradscopeError, LookupError):

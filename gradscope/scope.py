@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from torch import nn
 
 from gradscope.analyzer import Analyzer
-from gradscope.catalogue import select
+from gradscope.catalogue import failures
 from gradscope.engine import Engine
 from gradscope.errors import AlreadyWatched, FindingRaised, NoParameters, NotAModule
 from gradscope.findings import Finding, Report
@@ -20,6 +20,8 @@ from gradscope.hooks.cadence import Cadence
 from gradscope.outlets import Outlet, Outlets, Sink
 from gradscope.records import Kind, Recording, Step
 from gradscope.reports.loggers import Logger, LoggerSink
+from gradscope.selection import select
+from gradscope.settings import names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +51,7 @@ def watch(
         logdir: where to write TensorBoard data, in its sub-folder `gradscope`; None writes nothing.
         every: take statistics on every so-many-th step; None lets `budget` decide.
         budget: the share of the training's time that measuring may take; 0.02 is 2 %.
-        ignore: names of analyzers that shall not run.
+        ignore: names of analyzers that shall not run, and "analyzer:pattern" for sites whose findings do not count.
         analyzers: the analyzers to run, by name or as configured instances; None runs all.
         on_finding: called with each new finding; "raise" stops the loop with `FindingRaised`.
         keep: patterns of module paths and parameter names whose raw tensors are kept, on the CPU, for the
@@ -59,13 +61,15 @@ def watch(
     Raises:
         NotAModule, NoParameters, AlreadyWatched: there is nothing to watch, or it is being watched.
         UnknownAnalyzer: a name in `ignore` or `analyzers` that no analyzer has.
+        BadSetting: pyproject.toml or the command line ask for something that cannot be meant.
         ValueError: `every` or `budget` is out of range.
     """
+    chosen = select(analyzers, ignore)
     return Scope(
         _roots(model),
         cadence=paced(every, budget),
-        engine=Engine(select(analyzers, _names(ignore))),
-        keep=_names(keep),
+        engine=Engine(chosen.analyzers, chosen.exempt),
+        keep=names(keep),
         outlets=_outlets(logdir, loggers),
         on_finding=on_finding,
     )
@@ -141,6 +145,11 @@ class Scope:
         return self._engine.analyzers
 
     @property
+    def exempt(self) -> tuple[str, ...]:
+        """An "analyzer:pattern" for each pattern of sites whose findings do not count."""
+        return self._engine.exempt
+
+    @property
     def recording(self) -> Recording:
         """Everything measured so far. Inside the loop it includes the step that has not ended yet."""
         return self._recorder.recording(complete=self._complete, with_open=self._open)
@@ -160,7 +169,7 @@ class Scope:
             observed=recorder.observed_steps,
             lately=recorder.lately,
             cost=recorder.cost,
-            notes=(*recorder.lost, *self._engine.unjudged(recording)),
+            notes=(*recorder.lost, *failures(), *self._engine.unjudged(recording)),
         )
 
     def glance(self) -> Report:
@@ -319,7 +328,3 @@ def paced(every: int | None, budget: float) -> Cadence:
     if not 0 < budget <= 1:
         raise ValueError(f"budget={budget}: pass a share of the step's time, as in 0.02 for 2 %")
     return Cadence(every, budget)
-
-
-def _names(names: str | Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)

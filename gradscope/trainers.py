@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from gradscope.analyzer import Analyzer
-from gradscope.catalogue import select
 from gradscope.errors import NotRecorded
 from gradscope.findings import Report
 from gradscope.reports.loggers import Logger
 from gradscope.reports.terminal import show
 from gradscope.scope import OnFinding, Scope, paced, watch
+from gradscope.selection import select
 
 
 class WatchedRuns:
@@ -29,6 +29,7 @@ class WatchedRuns:
 
     Raises:
         UnknownAnalyzer: a name in `ignore` or `analyzers` that no analyzer has.
+        BadSetting: pyproject.toml or the command line ask for something that cannot be meant.
         ValueError: `every` or `budget` is out of range.
     """
 
@@ -47,7 +48,7 @@ class WatchedRuns:
     ) -> None:
         super().__init__()
         paced(every, budget)
-        self._analyzers = select(analyzers, (ignore,) if isinstance(ignore, str) else tuple(ignore))
+        self._selection = select(analyzers, ignore)
         self._options: dict[str, Any] = {"every": every, "budget": budget, "on_finding": on_finding, "keep": keep}
         self._logdir = logdir
         self._loggers = tuple(loggers)
@@ -75,7 +76,8 @@ class WatchedRuns:
         scope = watch(
             model,
             logdir=(self._logdir or logdir) if main else None,
-            analyzers=self._analyzers,
+            analyzers=self._selection.analyzers,
+            ignore=self._selection.exempt,
             loggers=self._loggers if main else (),
             **self._options,
         )

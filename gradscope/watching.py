@@ -16,12 +16,12 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from gradscope.analyzer import Analyzer
-from gradscope.catalogue import select
 from gradscope.errors import AlreadyWatched
 from gradscope.findings import Finding, Report
 from gradscope.hooks.optimizers import Optimizers
 from gradscope.hooks.owners import roots_of
 from gradscope.scope import Scope, open_scopes, paced, watch
+from gradscope.selection import select
 
 FREE_SECONDS = 5.0
 SHARE = 0.02
@@ -66,17 +66,19 @@ def watch_everything(
         logdir: where to write TensorBoard data, in a folder for each model; None writes nothing.
         every: take statistics on every so-many-th step; None lets `budget` decide.
         budget: the share of the training's time that measuring may take; 0.02 is 2 %.
-        ignore: names of analyzers that shall not run.
+        ignore: names of analyzers that shall not run, and "analyzer:pattern" for sites whose findings do not count.
         analyzers: the analyzers to run, by name or as configured instances; None runs all.
         on_step: called with what this gives, after each optimizer's step.
 
     Raises:
         UnknownAnalyzer: a name in `ignore` or `analyzers` that no analyzer has.
+        BadSetting: pyproject.toml or the command line ask for something that cannot be meant.
         ValueError: `every` or `budget` is out of range.
     """
     paced(every, budget)
-    chosen = select(analyzers, (ignore,) if isinstance(ignore, str) else tuple(ignore))
-    return Everything({"every": every, "budget": budget, "analyzers": chosen}, logdir, on_step)
+    chosen = select(analyzers, ignore)
+    options = {"every": every, "budget": budget, "analyzers": chosen.analyzers, "ignore": chosen.exempt}
+    return Everything(options, logdir, on_step)
 
 
 class Everything:

@@ -17,6 +17,7 @@ from gradscope.cli import main
 from gradscope.errors import NothingStored
 from gradscope.running.names import check
 from gradscope.scope import watch
+from gradscope.settings import Settings
 
 NAMES = list(known())
 
@@ -82,10 +83,13 @@ def test_no_other_command_than_run_imports_torch(arguments: list[str], tmp_path:
 
 
 def test_names_are_checked_without_the_catalogue() -> None:
-    code = f"import sys; from gradscope.running.names import check; check({NAMES!r}); print('numpy' in sys.modules)"
+    code = (
+        "import sys; from gradscope.running.names import check; from gradscope.settings import Settings; "
+        f"check(Settings(ignore={tuple(NAMES)!r})); print('numpy' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-    check(NAMES)
+    check(Settings(ignore=tuple(NAMES)))
 
 
 @pytest.fixture

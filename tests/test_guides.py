@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from test_documents import INSIDE, ROOT, comparable
 
-GUIDES = ("quickstart", "how-it-works", "faq", "migration", "tensorboard", "write-an-analyzer")
+GUIDES = ("quickstart", "how-it-works", "faq", "migration", "tensorboard", "configuration", "write-an-analyzer")
 BLOCK = re.compile(
     rf"(?P<mark><!-- not run: [^>]+ -->\n)?```python\n(?P<code>{INSIDE})```(?:(?P<gap>\s+```text\n){INSIDE}```)?",
     re.DOTALL,

@@ -1,5 +1,6 @@
 """What users install: an sdist that builds, and a wheel that holds all that the package needs."""
 
+import shutil
 import tarfile
 import zipfile
 from email.message import Message
@@ -107,6 +108,22 @@ def test_a_model_is_watched_from_the_wheel(environment: Environment, tmp_path: P
     assert Path(place).is_relative_to(environment.home)
     assert [meter, *rest] == ["kernel", "unzeroed-gradient", "True"]
     assert list((tmp_path / "runs").rglob("events.*"))
+
+
+def test_an_analyzer_in_a_package_of_its_own_is_found_explained_and_run(
+    environment: Environment, tmp_path: Path
+) -> None:
+    example = shutil.copytree(ROOT / "examples" / "custom_analyzer", tmp_path / "custom_analyzer")
+    environment.run(f"pip install --no-index --no-build-isolation --no-deps --target plugins {example}", tmp_path)
+    installed = {"PYTHONPATH": str(tmp_path / "plugins")}
+    assert "constant-output" not in environment.run("gradscope analyzers", tmp_path)
+    assert "constant-output" in environment.run("gradscope analyzers", tmp_path, **installed)
+    assert "smallest and the largest" in environment.run("gradscope explain constant-output", tmp_path, **installed)
+    told = environment.run("python -W error -m pytest -q --doctest-modules .", example, **installed)
+    assert "5 passed" in told
+    (example / "pyproject.toml").write_text("[tool.gradscope.analyzers.constant-output]\nsteps = 0.5\n")
+    told = environment.run("gradscope run missing.py 2>&1 || true", example, **installed)
+    assert "constant-output.steps takes a whole number, as in 5, not 0.5" in told
 
 
 def test_without_a_compiler_it_installs_and_measures_with_torch(

@@ -5,15 +5,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from gradscope.settings import Settings
+
 
 @dataclass(frozen=True)
 class Options:
-    """See `gradscope.watching.watch_everything`; `select` are names of analyzers, None for all."""
+    """See `gradscope.watching.watch_everything`; `settings` are those of the project and of the command line."""
 
     every: int | None = None
     budget: float = 0.02
-    ignore: tuple[str, ...] = ()
-    select: tuple[str, ...] | None = None
+    settings: tuple[Settings, ...] = ()
     logdir: str | None = None
 
     def below(self, folder: str) -> Self:
@@ -28,6 +29,4 @@ class Options:
     def loads(cls, text: str) -> Self:
         """What `dumps` has made text of."""
         given = json.loads(text)
-        for key in ("ignore", "select"):
-            given[key] = None if given[key] is None else tuple(given[key])
-        return cls(**given)
+        return cls(**{**given, "settings": tuple(map(Settings.read, given["settings"]))})

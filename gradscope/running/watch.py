@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gradscope.running.arrival import when_imported
 from gradscope.running.first import when_first_optimizer
 from gradscope.running.options import Options
+from gradscope.settings import begin, end
 
 if TYPE_CHECKING:
     from gradscope.summary import Summary
@@ -31,7 +32,8 @@ class Watch:
         self._wait: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Wait for torch."""
+        """Wait for torch. What was asked for on the command line holds for what the program itself watches, too."""
+        begin(self._options.settings)
         self._call_off = when_imported("torch", self._torch_is_there)
 
     def end(self, error: BaseException | None = None) -> "Summary":
@@ -67,6 +69,7 @@ class Watch:
             self._failure = f"anything: {error!r}"
 
     def _stop_waiting(self) -> None:
+        end(self._options.settings)
         self._call_off()
         self._wait()
 
@@ -79,8 +82,6 @@ class Watch:
                 logdir=options.logdir,
                 every=options.every,
                 budget=options.budget,
-                ignore=options.ignore,
-                analyzers=options.select,
                 on_step=self._on_step,
             ).__enter__()
         except Exception as error:  # noqa: BLE001  the program runs on, whatever has become of us

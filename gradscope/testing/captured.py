@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from gradscope.analyzer import Analyzer
-from gradscope.catalogue import find, select
 from gradscope.engine import Engine
 from gradscope.findings import Finding
 from gradscope.records import Recording
+from gradscope.selection import Selection, select, split
+from gradscope.settings import is_spared
 
 if TYPE_CHECKING:
     from gradscope.scope import Scope
@@ -41,27 +41,30 @@ def measured(captured: Captured) -> Recording:
 
 
 def findings_of(captured: Captured, ignore: Iterable[str] = ()) -> tuple[Finding, ...]:
-    """What is found in a run, most important first, if it ended here and some analyzers had not run.
+    """What is found in a run, most important first, if it ended here and some analyzers or sites did not count.
 
     Raises:
         TypeError: it is neither what `watch` gave nor a recording.
-        UnknownAnalyzer: a name in `ignore` that no analyzer has.
+        UnknownAnalyzer, BadSetting: a name in `ignore` that no analyzer has, or no pattern of sites.
     """
     recording = recording_of(captured)
-    unwanted = {find(name).name for name in ignore}
+    given = tuple(ignore)
     if isinstance(captured, Recording):
-        return _judged(recording, select(None, unwanted))
+        return _judged(recording, select(None, given))
+    unwanted, exempt = split(given)
+    if captured.recording.complete and not given:
+        return captured.findings
+    wanted = tuple(each for each in captured.analyzers if each.name not in unwanted)
+    judged = _judged(recording, Selection(wanted, (*captured.exempt, *exempt)))
     known = [finding for finding in captured.findings if finding.analyzer not in unwanted]
-    if captured.recording.complete and not unwanted:
-        return tuple(known)
-    judged = _judged(recording, tuple(each for each in captured.analyzers if each.name not in unwanted))
+    known = [finding for finding in known if not is_spared(exempt, finding.analyzer, finding.sites)]
     # What only steps have shown that are not kept any more.
     earlier = [finding for finding in known if not any(_same(finding, other) for other in judged)]
     return tuple(sorted([*judged, *earlier], key=lambda finding: (finding.severity.rank, finding.step)))
 
 
-def _judged(recording: Recording, analyzers: tuple[Analyzer, ...]) -> tuple[Finding, ...]:
-    engine = Engine(analyzers)
+def _judged(recording: Recording, chosen: Selection) -> tuple[Finding, ...]:
+    engine = Engine(chosen.analyzers, chosen.exempt)
     engine.run(recording, 0.0)
     return engine.findings()
 

@@ -12,7 +12,7 @@ def assert_healthy(scope: Captured, *, ignore: Iterable[str] = (), severity: Sev
 
     Args:
         scope: what `watch` gave, or its recording.
-        ignore: names of analyzers that do not count.
+        ignore: names of analyzers that do not count, and "analyzer:pattern" for sites whose findings do not.
         severity: the least severe finding that counts: "error", "warning" or "note".
 
     Raises:
