@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 from functools import cached_property
-from typing import TypeAlias, TypeVar, cast
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.errors import NotRecorded
+from gradscope.inventory import Inventory
 from gradscope.traces import Failure, Location, Operation, Verification
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -141,6 +142,18 @@ class EventKind(StrEnum):
     BACKWARD = "backward"
     STEP = "step"
     CHECKED = "checked"
+    CLIPPED = "clipped"
+    UNSCALED = "unscaled"
+
+
+class Change(NamedTuple):
+    """A gradient that was changed after the step had used it, and then thrown away: its norm and largest element."""
+
+    parameter: str
+    norm: float
+    peak: float
+    norm_after: float
+    peak_after: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +161,17 @@ class LoopEvent:
     """Something that the training loop did.
 
     A `step` event tells which of the optimizer's parameters it used wrongly: `reused` were not cleared
-    since an earlier step used them, `cleared` were cleared after backward and before the step. A `checked`
+    since an earlier step used them, `cleared` were cleared after backward and before the step. Of `repeated` the
+    optimizer's last step, and of `shared` another optimizer, had used the very gradient, and no backward ran since.
+    `evaluating` are the modules that trained in evaluation mode, as far as the mode matters to them. A `checked`
     event stands before a step that would write NaN or Inf into the weights.
-    `non_finite` is True when a sampled gradient held NaN or Inf; None when that is not known.
+    `non_finite` is True when a sampled gradient held NaN or Inf; None when that is not known. `rate` is the lowest
+    learning rate among the optimizer's groups in an observed step; None when there is none that is a plain number.
+
+    `clipped` and `unscaled` events are those of torch's own functions in a traced step: `gradients` are the parameters
+    whose gradients they changed (none: there was nothing to clip, for an iterator had come to its end before), `limit`
+    is the limit, or the loss scale at the beginning. A `clipped` event with `changed` stands in the step after the one
+    whose gradients were changed too late.
     """
 
     kind: EventKind
@@ -160,6 +181,18 @@ class LoopEvent:
     reused: tuple[str, ...] = ()
     cleared: tuple[str, ...] = ()
     non_finite: bool | None = None
+    repeated: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    evaluating: tuple[str, ...] = ()
+    rate: float | None = None
+    gradients: tuple[str, ...] = ()
+    limit: float | None = None
+    changed: tuple[Change, ...] = ()
+
+    @property
+    def misused(self) -> bool:
+        """Whether the step used gradients wrongly."""
+        return bool(self.reused or self.cleared or self.repeated or self.shared)
 
 
 class Call(IntFlag):
@@ -198,7 +231,7 @@ class Step:
     @cached_property
     def notable(self) -> bool:
         """Whether it holds what exact analyzers look for: a wrongly used gradient, NaN or Inf."""
-        return not self.finite or any(event.reused or event.cleared or event.non_finite for event in self.events)
+        return not self.finite or any(event.misused or event.non_finite for event in self.events)
 
     @cached_property
     def numbers(self) -> dict[Measure, tuple[Columns, float]]:
@@ -245,7 +278,8 @@ class Recording:
     """Everything measured in a run, of which the last steps are kept.
 
     Sites and modules are in forward order (the order of first execution). `operations` are those of the last
-    trace, `stepped` the parameters that optimizers updated in each of its steps. `complete` says that the run
+    trace, `stepped` the parameters that optimizers updated in each of its steps, and `losses` the loss of each step
+    that was traced (the sum, if there were several). `complete` says that the run
     is over; `lost` names what could not be measured and why.
     """
 
@@ -256,9 +290,11 @@ class Recording:
     graph: GraphSummary = field(default_factory=GraphSummary)
     operations: tuple[Operation, ...] = ()
     stepped: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    losses: Mapping[int, float] = field(default_factory=dict)
     verifications: tuple[Verification, ...] = ()
     failure: Failure | None = None
     lost: tuple[str, ...] = ()
+    inventory: Inventory = field(default_factory=Inventory)
     complete: bool = False
 
     @cached_property

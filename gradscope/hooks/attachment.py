@@ -67,6 +67,7 @@ class Attachment:
         warnings.filterwarnings("ignore", GLOBAL_HOOKS)
         self._silence = warnings.filters[0]
         subscribe(self)
+        self._guarded(self._loop.begin)()
         self._tracer.request()
 
     def detach(self, error: BaseException | None = None) -> None:
@@ -110,6 +111,7 @@ class Attachment:
             self.recorder.lose(f"inside {path or 'the model'}: compiled code, of which at most the result is seen")
         self._loop.finish(failed=error is not None)
         self.recorder.collect(wait=True)
+        self._loop.take_stock()
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned, of the watched model or of any other."""

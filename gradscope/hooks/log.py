@@ -1,7 +1,7 @@
 """The log of one step: where each measurement went, and how it becomes a frozen `Step` once it has arrived."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradscope.hooks.states import NOTHING, Usage
 from gradscope.hooks.transfer import Arrived, Ticket, Transfer
-from gradscope.records import UNMEASURED, EventKind, Floats, LoopEvent, Step, StepEnd
+from gradscope.records import UNMEASURED, Change, EventKind, Floats, LoopEvent, Statistic, Step, StepEnd, derive
 
 MOST_EVENTS = 64
 
@@ -178,15 +178,28 @@ def _merge(rows: Floats, sites: NDArray[np.int64], values: Floats) -> None:
 
 
 def _event(event: LoopEvent, usage: Usage, arrived: Arrived) -> LoopEvent:
+    if event.kind is EventKind.CLIPPED and usage.before:
+        return replace(
+            event, changed=tuple(_changes(event.gradients, arrived.rows(usage.before), arrived.rows(usage.after)))
+        )
     if event.kind is not EventKind.STEP or usage is NOTHING:
         return event
     checked = arrived.known(() if _skipped(usage, arrived) else usage.checked)
     return replace(
         event,
         reused=usage.reused if np.any(arrived.norms(usage.left) != 0) else (),
+        repeated=usage.repeated,
+        shared=usage.shared,
         cleared=usage.cleared + (usage.perhaps_cleared if _vanished(usage, arrived) else ()),
         non_finite=bool(not np.all(np.isfinite(checked[:, 3:]))) if len(checked) else None,
     )
+
+
+def _changes(parameters: Sequence[str], before: Floats, after: Floats) -> Iterator[Change]:
+    """How gradients were, and what has become of them."""
+    sizes = [(derive(rows, Statistic.NORM), derive(rows, Statistic.ABS_MAX)) for rows in (before, after)]
+    for parameter, *numbers in zip(parameters, *(size.tolist() for pair in sizes for size in pair), strict=True):
+        yield Change(parameter, *numbers)
 
 
 def _skipped(usage: Usage, arrived: Arrived) -> bool:

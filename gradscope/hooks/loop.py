@@ -18,14 +18,17 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import Optimizer
 
+from gradscope.hooks.clipping import Afterwards
+from gradscope.hooks.evaluation import Evaluation
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
-from gradscope.hooks.states import NOTHING, GradientStates, Indices, Usage
+from gradscope.hooks.states import BY_HAND, NOTHING, GradientStates, Indices, Usage
+from gradscope.hooks.strays import Strays
+from gradscope.hooks.ties import Ties
 from gradscope.records import EventKind, LoopEvent, StepEnd
 
-MANUAL = 0
 SCALED = GradScaler._maybe_opt_step.__code__
 
 current_task = torch._C._current_graph_task_id
@@ -69,6 +72,10 @@ class Loop:
         self._parameters = parameters
         self._listener = listener
         self.states = GradientStates(registry, recorder.readback)
+        self._evaluation = Evaluation(registry, recorder)
+        self._afterwards = Afterwards(registry, recorder)
+        self._strays = Strays(registry)
+        self._ties = Ties(registry)
         self._optimizers: set[int] = set()
         self._skips = False
         self._depth = 0
@@ -109,6 +116,9 @@ class Loop:
         self._task, self._backward_seen = task, True
         self._enter(Phase.BACKWARD)
         self._registry.refresh_if_changed()
+        self._recorder.ties.extend(self._ties.lost(self.step))
+        self._evaluation.backward_begins()
+        self._afterwards.look()
         dropped = self.states.backward_begins()
         if dropped and not self._depth and self._recorder.log.backwards:
             self._finish(StepEnd.CLEARED, split=True)
@@ -136,6 +146,7 @@ class Loop:
         if not len(owned):
             return
         self._depth += 1
+        self.states.step_begins(id(optimizer))
         self._end_broken_backward()
         if not self._backward_seen:
             self._make_up_for_backward(optimizer)
@@ -164,6 +175,7 @@ class Loop:
     def step_ends(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
         owned = self._parameters.owned(optimizer)
+        self._recorder.holdings.stepped(optimizer, self._recorder.log.index)
         if not len(owned):
             return
         self._optimizers_seen = True
@@ -172,7 +184,7 @@ class Loop:
         self._depth = max(0, self._depth - 1)
         if self._task is not None:  # an optimizer of a few parameters, stepped as soon as they have their gradients
             self.states.receive(owned)
-        self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer))
+        self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer), _rate(optimizer))
         if self._task is not None:
             self._stepped_inside = True
         elif not self._depth:
@@ -202,6 +214,15 @@ class Loop:
     def finish_last_step(self) -> None:
         """Close the step before the one that an optimizer has ended."""
         self._finish(StepEnd.OPTIMIZER, ahead=1)
+
+    def begin(self) -> None:
+        """The run begins."""
+        self._recorder.ties.extend(self._ties.at_first())
+
+    def take_stock(self) -> None:
+        """The run is over: note which parameters nobody has trained."""
+        self._recorder.orphans = tuple(self._recorder.holdings.orphans())
+        self._recorder.strays = self._strays.lost()
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""
@@ -242,23 +263,30 @@ class Loop:
         self._pending = NOTHING
         # With gradients from autograd.grad, `.grad` stays None and nothing tells which parameters were moved.
         touched = self.states.touched()
-        self._step(touched if len(touched) else np.arange(len(self._registry.parameters)), "", MANUAL)
+        self._step(touched if len(touched) else np.arange(len(self._registry.parameters)), "", BY_HAND)
         self._finish(StepEnd.MANUAL)
 
-    def _step(self, owned: Indices, name: str, owner: int, overflow: Tensor | None = None) -> None:
+    def _step(
+        self, owned: Indices, name: str, owner: int, overflow: Tensor | None = None, rate: float | None = None
+    ) -> None:
         if self._recorder.observing:
-            if owner != MANUAL:
+            if owner != BY_HAND:
                 self._parameters.gradients(owned)
             self._parameters.after(owned)
         check = not self._recorder.observing  # else all gradients are measured
         after = self.states.after_step(owned, owner, overflow, check=check)
-        event = LoopEvent(EventKind.STEP, user_location(), name, len(owned))
+        quiet = self._evaluation.stepped(owned) if self._recorder.observing and owner != BY_HAND else ()
+        if self._recorder.observing and owner != BY_HAND:
+            self._afterwards.stepped(self.states._sample(owned))
+        event = LoopEvent(EventKind.STEP, user_location(), name, len(owned), evaluating=quiet, rate=rate)
         self._recorder.log.add_event(event, _joined(self._pending, after))
         self._pending = NOTHING
         self._listener.stepped(owner, owned)
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
         self._skips |= end is StepEnd.CLEARED
+        self._recorder.holdings.notice(self.states.touched(), self._recorder.log.index)
+        self._strays.look(self._recorder.log.index)
         self._parameters.forget()
         self._stepped.clear()
         self.states.step_closed()
@@ -282,6 +310,12 @@ def _overflow(optimizer: Optimizer) -> Tensor | None:
     """Not zero when a loss scaler tells a fused optimizer to move nothing; None when there is no such scaler."""
     overflow: Tensor | None = getattr(optimizer, "found_inf", None)
     return overflow
+
+
+def _rate(optimizer: Optimizer) -> float | None:
+    """The lowest learning rate of its groups, unless that would have to be read from a device."""
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    return min(map(float, rates)) if rates and all(isinstance(rate, float | int) for rate in rates) else None
 
 
 def _scaled() -> bool:

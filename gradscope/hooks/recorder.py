@@ -9,12 +9,14 @@ from torch import Tensor
 from gradscope.hooks import statistics
 from gradscope.hooks.cadence import FIRST, Cadence
 from gradscope.hooks.history import History
+from gradscope.hooks.holdings import Holdings
 from gradscope.hooks.kept import Kept
 from gradscope.hooks.log import FORWARD, Passed, StepLog
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.tap import tap
-from gradscope.hooks.traced import Traced
+from gradscope.hooks.traced import Traced, losses
 from gradscope.hooks.transfer import Readback, Ticket
+from gradscope.inventory import BrokenTie, Inventory, Orphan, Stray
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
 from gradscope.traces import Failure, Operation, Verification
 
@@ -44,7 +46,12 @@ class Recorder:
         self.verifications: list[Verification] = []
         self._operations: tuple[Operation, ...] = ()
         self._stepped: Mapping[int, frozenset[str]] = {}
+        self._losses: dict[int, float] = {}
         self.failure: Failure | None = None
+        self.holdings = Holdings(self.registry)
+        self.orphans: tuple[Orphan, ...] = ()
+        self.strays: tuple[Stray, ...] = ()
+        self.ties: list[BrokenTie] = []
         self.lost: dict[str, None] = {}
         self.spent = 0.0
         self._total = 0.0
@@ -182,6 +189,7 @@ class Recorder:
         self.settle()
         if self.trace is not None and (wait or self.trace.ready()):
             self._operations, self._stepped, self.trace = self.trace.operations(), self.trace.stepped, None
+            self._losses |= losses(self._operations)
         return self.history.collect(wait=wait)
 
     def recording(self, *, complete: bool = False, with_open: bool = False) -> Recording:
@@ -199,9 +207,11 @@ class Recorder:
             graph=GraphSummary(dict(self.sources)),
             operations=self._operations,
             stepped=dict(self._stepped),
+            losses=dict(self._losses),
             verifications=tuple(self.verifications),
             failure=self.failure,
             lost=tuple(self.lost),
+            inventory=Inventory(self.holdings.infos(), self.orphans, self.strays, tuple(self.ties)),
             complete=complete,
         )
 

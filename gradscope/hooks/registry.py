@@ -154,6 +154,19 @@ class Registry:
         known = self._modules.get(id(module))
         return known[1] if known else None
 
+    @property
+    def roots(self) -> Mapping[str, nn.Module]:
+        """The watched models by name."""
+        return self._roots
+
+    def modules(self) -> Iterable[tuple[nn.Module, str]]:
+        """All modules of the watched models, with their paths."""
+        return self._modules.values()
+
+    def trains(self, path: str) -> bool:
+        """Whether the module of this path is in training mode."""
+        return any(module.training for module, its in self._modules.values() if its == path)
+
     def identities(self, rows: frozenset[int]) -> frozenset[int]:
         """The ids of the modules in some rows."""
         key = (self._walks, rows)

@@ -148,7 +148,9 @@ class Rest:
 
 def _told(event: LoopEvent, finite: bool | None) -> LoopEvent:
     """An event like this one, of a step whose gradients were finite or not."""
-    return replace(event, non_finite=finite is False) if event.kind is EventKind.STEP else event
+    return (
+        replace(event, non_finite=finite is False, evaluating=(), rate=None) if event.kind is EventKind.STEP else event
+    )
 
 
 def _joined(owners: list[Indices]) -> Indices:

@@ -22,10 +22,12 @@ from gradscope.hooks.marks import Marks
 from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.transfer import Readback, Ticket
+from gradscope.hooks.uses import Uses
 
 SAMPLE = 4
 SMALL = 4096
 MANY = 64
+BY_HAND = 0
 
 Indices: TypeAlias = NDArray[np.intp]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -51,7 +53,9 @@ class Usage:
 
     `reused` holds when a norm in `left` is not zero. `cleared` is certain; `perhaps_cleared` holds when the
     norms in `applied` are all zero while those in `incoming` are not. `checked` tells non-finite gradients;
-    `skipped` is not zero when a loss scaler told a fused optimizer to move nothing.
+    `skipped` is not zero when a loss scaler told a fused optimizer to move nothing. `repeated` were used by the
+    optimizer's last step already, `shared` by another optimizer, and no backward has added to them since.
+    `before` and `after` measure gradients that were changed when a step had used them.
     """
 
     reused: tuple[str, ...] = ()
@@ -62,6 +66,10 @@ class Usage:
     incoming: tuple[Ticket, ...] = ()
     checked: tuple[Ticket, ...] = ()
     skipped: tuple[Ticket, ...] = ()
+    repeated: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    before: tuple[Ticket, ...] = ()
+    after: tuple[Ticket, ...] = ()
 
 
 NOTHING = Usage()
@@ -92,6 +100,7 @@ class GradientStates:
     _closed: Marks = field(default_factory=lambda: Marks.of([]))
     _rewritten: bool = False
     _owners: dict[int, Indices] = field(default_factory=dict)
+    _uses: Uses = field(default_factory=Uses)
     regular: bool = False
 
     def backward_begins(self) -> bool:
@@ -168,6 +177,10 @@ class GradientStates:
         self.step_closed()
         self.backward_ends()
 
+    def step_begins(self, owner: int) -> None:
+        """An optimizer begins its step, in which it may call other optimizers."""
+        self._uses.begins(owner)
+
     def before_step(self, owned: Indices) -> Usage:
         """How a step that is about to run will use the gradients of the parameters it owns."""
         self._follow_registry()
@@ -199,10 +212,13 @@ class GradientStates:
         dirty = owned[self._state[owned] == State.DIRTY] if self._dirty else NOBODY
         checked = tuple(self._measured(self._sample(owned)).values()) if check else ()
         dirtied = set(dirty.tolist())
+        repeated, shared = self._used_again(owned, owner)
         self._consume(owned, owner)
-        if not (dirtied or checked) and overflow is None:
+        if not (dirtied or checked or len(repeated) or len(shared)) and overflow is None:
             return NOTHING
         return Usage(
+            repeated=self._paths(repeated),
+            shared=self._paths(shared),
             reused=self._paths(dirty),
             left=tuple(ticket for i, ticket in self._left.items() if i in dirtied),
             checked=checked,
@@ -291,8 +307,23 @@ class GradientStates:
         self._left |= self._measured(self._sample(np.array(sorted(suspects - known), np.intp)))
         self._examined = suspects
 
+    def _used_again(self, owned: Indices, owner: int) -> tuple[Indices, Indices]:
+        """Whose gradients the optimizer's last step used already, and whose another optimizer's did."""
+        state = self._state[owned]
+        if owner == BY_HAND or not (state == State.CONSUMED).any():
+            return NOBODY, NOBODY
+        again = owned[state == State.CONSUMED]
+        again = again[Marks.of(self._tensors).same_as(self._marks)[again]]
+        fresh = (state == State.FRESH) | (state == State.DIRTY)
+        repeated = NOBODY if fresh.any() else self._uses.by_itself(again, owner, self._tensors)
+        return repeated, self._uses.by_others(again, owner)
+
     def _consume(self, owned: Indices, owner: int) -> None:
         now = Marks.of(self._tensors)
+        held = owned[now.present[owned]]
+        sample = next(iter(self._sample(held)), None) if len(held) else None
+        gradient = None if sample is None else self._tensors[sample].grad
+        self._uses.note(held, owner, None if sample is None or gradient is None else (sample, gradient))
         self._marks = now if len(owned) == len(self._tensors) else self._marks.updated(now, owned)
         self._state[owned] = now.present[owned] * CONSUMED
         if self._owners.get(owner) is not owned:
@@ -317,6 +348,7 @@ class GradientStates:
         self._owners.clear()
         self._suspects = NOBODY
         self._zeroed = np.zeros(len(tensors), np.bool_)
+        self._uses.forget(len(tensors))
         self._closed, self.regular = self._marks, False
         for table in (self._left, self._incoming, self._samples, self._examined):
             table.clear()

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from gradscope.inventory import Inventory
 from gradscope.records import (
     UNMEASURED,
     Call,
@@ -53,6 +54,7 @@ def recording(
     stepped: Mapping[int, Iterable[str]] | None = None,
     verifications: Iterable[Verification] = (),
     failure: Failure | None = None,
+    inventory: Inventory | None = None,
     complete: bool = False,
 ) -> Recording:
     """A recording with the given magnitudes.
@@ -87,6 +89,7 @@ def recording(
         stepped={step: frozenset(paths) for step, paths in (stepped or {}).items()},
         verifications=tuple(verifications),
         failure=failure,
+        inventory=inventory or Inventory(),
         complete=complete,
     )
 

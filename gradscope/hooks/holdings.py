@@ -1,0 +1,151 @@
+"""What optimizers hold: parameters of the watched model, others, and which parameters with gradients nobody holds."""
+
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from gradscope.hooks.frames import user_location
+from gradscope.hooks.registry import Indices, Registry
+from gradscope.inventory import OptimizerInfo, Orphan
+from gradscope.traces import Location
+
+MANY = 64
+MOST = 1024
+ENOUGH = 16
+
+Signature = tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Held:
+    """What is known of one optimizer. `idle` are foreign tensors that had no gradient in any of its steps so far."""
+
+    optimizer: ReferenceType[Optimizer]
+    name: str
+    first: int
+    location: Location | None
+    steps: int = 0
+    signature: Signature = ()
+    paths: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
+    replaced: dict[str, None] = field(default_factory=dict)
+    foreign: int = 0
+    idle: list[tuple[ReferenceType[Tensor], tuple[int, ...]]] = field(default_factory=list)
+
+    def info(self) -> OptimizerInfo:
+        """As data."""
+        shapes = tuple(shape for _, shape in self.idle)
+        return OptimizerInfo(
+            self.name,
+            self.paths,
+            self.steps,
+            self.first,
+            self.location,
+            self.doubled,
+            tuple(self.replaced),
+            self.foreign,
+            shapes,
+        )
+
+
+class Holdings:
+    """The optimizers that have stepped, and what they hold."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._held: dict[int, Held] = {}
+        self._noticed: dict[int, tuple[int, ReferenceType[Tensor], Tensor]] = {}
+
+    def stepped(self, optimizer: Optimizer, step: int) -> None:
+        """An optimizer has stepped, of the watched model or of any other."""
+        held = self._held.get(id(optimizer))
+        if held is None or held.optimizer() is not optimizer:
+            held = self._meet(optimizer, step)
+        held.steps += 1
+        signature = self._registry.generation, *(len(group["params"]) for group in optimizer.param_groups)
+        if signature != held.signature:
+            held.signature = signature
+            self._look_into(held, optimizer)
+        if held.idle:
+            held.idle = [known for known in held.idle if (tensor := known[0]()) is not None and _is_idle(tensor)]
+
+    def notice(self, touched: Indices, step: int) -> None:
+        """A step is over that used these parameters' gradients in no optimizer: remember what their values are."""
+        for i in touched.tolist():
+            parameter = self._registry.parameters[i].parameter
+            known = self._noticed.get(id(parameter))
+            if (known is None or known[1]() is not parameter) and len(self._noticed) < MOST:
+                self._noticed[id(parameter)] = step, ref(parameter), some(parameter)
+
+    def infos(self) -> tuple[OptimizerInfo, ...]:
+        """The optimizers as data, in the order of their first steps."""
+        return tuple(held.info() for held in self._held.values())
+
+    def orphans(self) -> Iterator[Orphan]:
+        """Trainable parameters that receive gradients, are in no optimizer and have not moved. Waits for the device."""
+        infos = [info for info in self._registry.infos() if info.trainable and info.contributions]
+        now = {path for held in self._held.values() for path in held.paths}
+        replaced = {path for held in self._held.values() for path in held.replaced} - now
+        alone = {info.path for info in infos if not info.optimizer_steps or info.path in replaced}
+        items = [item for item in self._registry.parameters if item.path in alone]
+        if not items:
+            return
+        elsewhere = held_anywhere()
+        for item in items:
+            step, _, before = self._noticed.get(id(item.parameter), (0, None, None))
+            moved = before is not None and not torch.equal(before, some(item.parameter))
+            if not moved and id(item.parameter) not in elsewhere:
+                quiet = not self._registry.trains(item.module)
+                yield Orphan(item.path, item.module, tuple(item.parameter.shape), step, quiet)
+
+    def _meet(self, optimizer: Optimizer, step: int) -> Held:
+        if len(self._held) >= MANY:  # a program that makes optimizers all the time
+            self._held = {key: held for key, held in self._held.items() if held.optimizer() is not None}
+        held = self._held[id(optimizer)] = Held(ref(optimizer), type(optimizer).__name__, step, user_location())
+        return held
+
+    def _look_into(self, held: Held, optimizer: Optimizer) -> None:
+        index, items = self._registry.index, self._registry.parameters
+        tensors = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        owned = [items[index[id(tensor)]].path for tensor in tensors if id(tensor) in index]
+        foreign = [tensor for tensor in tensors if id(tensor) not in index]
+        paths = tuple(dict.fromkeys(owned))
+        there = {item.path for item in items}
+        held.replaced |= dict.fromkeys(path for path in held.paths if path in there and path not in paths)
+        held.doubled = tuple(path for path in paths if owned.count(path) > 1) if len(owned) > len(paths) else ()
+        held.paths, held.foreign = paths, len(foreign)
+        held.idle = [(ref(tensor), tuple(tensor.shape)) for tensor in foreign if _is_idle(tensor)]
+
+
+def held_anywhere() -> set[int]:
+    """The ids of all tensors in all optimizers of the process.
+
+    Types are asked, not objects: some objects answer by running code of the user's.
+    """
+    kinds: dict[type, bool] = {}
+    found: set[int] = set()
+    for item in gc.get_objects():
+        kind = type(item)
+        if kind not in kinds:
+            kinds[kind] = issubclass(kind, Optimizer)
+        if kinds[kind]:
+            found.update(id(tensor) for group in vars(item).get("param_groups", ()) for tensor in group["params"])
+    return found
+
+
+def some(tensor: Tensor) -> Tensor:
+    """A copy of a few elements, to see later whether anybody has changed them."""
+    return tensor.detach().reshape(-1)[:ENOUGH].clone()
+
+
+def _is_idle(tensor: Tensor) -> bool:
+    """Whether a tensor holds no gradient, or zeros only; on a device that is not asked."""
+    gradient = tensor.grad
+    if gradient is None:
+        return True
+    return gradient.device.type == "cpu" and gradient.layout is torch.strided and not gradient.any()

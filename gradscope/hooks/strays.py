@@ -1,0 +1,105 @@
+"""Parameters that a module of the model holds in a plain list, tuple, set or dict, where torch does not look."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor, nn
+
+from gradscope.hooks.holdings import held_anywhere, some
+from gradscope.hooks.marks import version
+from gradscope.hooks.registry import Registry
+from gradscope.inventory import Stray
+
+TORCHS = frozenset(vars(nn.Module()))
+DEEPEST = 3
+LONGEST = 256
+MOST = 1024
+CONTAINERS = (list, tuple, set, dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One of them when it was found, with its gradient and a few of its values."""
+
+    stray: Stray
+    tensor: ReferenceType[Tensor]
+    home: ReferenceType[nn.Module] | None
+    gradient: ReferenceType[Tensor]
+    version: int
+    values: Tensor
+
+
+class Strays:
+    """Looks for them once, after a step, and at the end for what has become of them."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._found: list[Found] | None = None
+
+    def look(self, step: int) -> None:
+        """A step is over."""
+        if self._found is None:
+            self._found = []
+            self._found = [*islice(self._all(step), MOST)]
+
+    def lost(self) -> tuple[Stray, ...]:
+        """Those that still receive gradients, are in no optimizer and have not moved. Waits for the device."""
+        alive = [known for known in self._found or () if _goes_on(known)]
+        elsewhere = held_anywhere() if alive else set()
+        return tuple(known.stray for known in alive if id(known.tensor()) not in elsewhere)
+
+    def _all(self, step: int) -> Iterator[Found]:
+        seen: set[int] = set()
+        for module, path in self._registry.modules():
+            for name, value in list(vars(module).items()):
+                if name in TORCHS or type(value) not in CONTAINERS:
+                    continue
+                kind = type(value).__name__
+                for inner, tensor, home in _inside(value, DEEPEST):
+                    gradient = tensor.grad
+                    if gradient is None or id(tensor) in seen or id(tensor) in self._registry.index:
+                        continue
+                    seen.add(id(tensor))
+                    where = f"{path}.{name}{inner}" if path else f"{name}{inner}"
+                    yield _found(Stray(where, path, name, kind, tuple(tensor.shape), step), tensor, gradient, home)
+
+
+def _inside(value: object, depth: int) -> Iterator[tuple[str, nn.Parameter, nn.Module | None]]:
+    """The parameters in a structure, each with where in it and the module that it belongs to."""
+    if isinstance(value, nn.Module):
+        yield from _parameters(value)
+    elif isinstance(value, nn.Parameter):
+        yield "", value, None
+    elif type(value) in CONTAINERS and depth:
+        for key, item in islice(_items(value), LONGEST):
+            for inner, parameter, home in _inside(item, depth - 1):
+                yield f"[{key!r}]{inner}", parameter, home
+
+
+def _items(value: Any) -> Iterable[tuple[object, object]]:
+    return list(value.items()) if isinstance(value, dict) else enumerate(tuple(value))
+
+
+def _parameters(root: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
+    for path, module in root.named_modules():
+        for name, parameter in module._parameters.items():
+            if isinstance(parameter, nn.Parameter) and not torch.nn.parameter.is_lazy(parameter):
+                yield "".join(f".{part}" for part in (path, name) if part), parameter, module
+
+
+def _found(stray: Stray, tensor: Tensor, gradient: Tensor, home: nn.Module | None) -> Found:
+    known = None if home is None else ref(home)
+    return Found(stray, ref(tensor), known, ref(gradient), version(gradient), some(tensor))
+
+
+def _goes_on(known: Found) -> bool:
+    """Whether it has received gradients since, and nothing has moved it; a part in evaluation mode is a tool."""
+    tensor, home = known.tensor(), None if known.home is None else known.home()
+    if tensor is None or tensor.grad is None or (home is not None and not home.training):
+        return False
+    again = known.gradient() is not tensor.grad or version(tensor.grad) > known.version
+    return again and torch.equal(known.values, some(tensor))
