@@ -62,7 +62,7 @@ class ConstantOutput(Analyzer):
             yield self.finding(
                 step=recording.observed[-self.steps].index,
                 sites=(site.path,),
-                message=f"every element that {site.path!r} gives is {low[-1, column]:g}",
+                message=f"every element that {site.path!r} gives is {high[-1, column]:g}",
                 evidence=f"the smallest and the largest of {count[-1, column]:.0f} elements are equal, "
                 f"in each of {self.steps} observed steps",
                 why="what is always the same tells nothing about the input, and no gradient comes back through it",

@@ -211,6 +211,10 @@ class Loop:
             self._finish(StepEnd.OPTIMIZER)
             self.phase = Phase.AFTER
 
+    def rests(self) -> None:
+        """Nobody listens to backwards from here on."""
+        self._afterwards.forget()
+
     def finish_last_step(self) -> None:
         """Close the step before the one that an optimizer has ended."""
         self._finish(StepEnd.OPTIMIZER, ahead=1)
@@ -226,6 +230,7 @@ class Loop:
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""
+        self._afterwards.forget()
         if self._task is not None and not failed:
             self.backward_ends()
         if self.phase is Phase.STEPPED:
@@ -277,7 +282,7 @@ class Loop:
         after = self.states.after_step(owned, owner, overflow, check=check)
         quiet = self._evaluation.stepped(owned) if self._recorder.observing and owner != BY_HAND else ()
         if self._recorder.observing and owner != BY_HAND:
-            self._afterwards.stepped(self.states._sample(owned))
+            self._afterwards.stepped(owned)
         event = LoopEvent(EventKind.STEP, user_location(), name, len(owned), evaluating=quiet, rate=rate)
         self._recorder.log.add_event(event, _joined(self._pending, after))
         self._pending = NOTHING

@@ -10,6 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradscope.hooks import stand_in, statistics
+from gradscope.hooks.clipping import FILES, Clipping
 from gradscope.hooks.ledger import Ledger
 from gradscope.hooks.loop import current_task
 from gradscope.hooks.modes import put_at_bottom, take_off, transforming
@@ -23,9 +24,10 @@ _UNSEEN = (str(Path(torch.optim.__file__).parent), str(Path(__file__).parent))
 class Trace(TorchFunctionMode):
     """Notes operations between `start` and `stop`. `pause` interrupts it, until `start` is called again."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, clipping: Clipping) -> None:
         super().__init__()
         self._ledger = ledger
+        self._clipping = clipping
         self._names: dict[Any, str] = {}
         self._thread = 0
         self._on = False
@@ -82,6 +84,8 @@ class Trace(TorchFunctionMode):
         caller = sys._getframe(1)
         if not name or self.lost or current_task() != -1 or caller.f_code.co_filename.startswith(_UNSEEN):
             return stand_in.call(func, args, kwargs, caller)
+        if caller.f_code.co_filename in FILES:
+            self._guarded(self._clipping.saw, name, caller, args)
         call: Call | None = self._guarded(self._ledger.open, name, caller, args, kwargs)
         try:
             result = stand_in.call(func, args, kwargs, caller)

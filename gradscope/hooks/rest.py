@@ -65,6 +65,7 @@ class Rest:
         owners = [self._owned(optimizer) for optimizer in optimizers]
         self._pattern = self._states.rest(np.concatenate(owners))
         if self._pattern is not None:
+            self._loop.rests()
             self._optimizers, self._owners = [ref(optimizer) for optimizer in optimizers], owners
             self._free = self._turn = 0
             self._events = [(_told(event, True), NOTHING) for event, _ in self._recorder.log.events]

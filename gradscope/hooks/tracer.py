@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from gradscope.hooks.clipping import Clipping
 from gradscope.hooks.functions import FunctionCalls
 from gradscope.hooks.ledger import Ledger
 from gradscope.hooks.loop import Loop, Phase, current_task
@@ -178,7 +179,8 @@ class Tracer:
         self._optimizers.clear()
         self._stepped = {}
         provenance = Provenance(self._registry)
-        self._trace = Trace(Ledger(provenance, self._path, lambda: self._loop.step, self._functions))
+        ledger = Ledger(provenance, self._path, lambda: self._loop.step, self._functions)
+        self._trace = Trace(ledger, Clipping(self._registry, self._recorder))
         self._trace.start()
 
     def _path(self) -> str:

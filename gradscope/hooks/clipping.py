@@ -1,0 +1,128 @@
+"""Clipping and unscaling: seen in a traced step, by what torch's own functions for them call.
+
+And what becomes of gradients after the step that used them: a few small ones are kept until the next backward.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+from torch.amp import grad_scaler
+from torch.nn.utils import clip_grad
+
+from gradscope.hooks import statistics
+from gradscope.hooks.frames import user_location
+from gradscope.hooks.marks import version
+from gradscope.hooks.recorder import Recorder
+from gradscope.hooks.registry import Registry
+from gradscope.hooks.spelling import in_place
+from gradscope.hooks.states import Indices, Usage
+from gradscope.records import EventKind, LoopEvent
+
+CLIPPER, SCALER = clip_grad.__file__, grad_scaler.__file__
+MOST = 16
+SMALL = 4096
+
+
+class Clipping:
+    """Notes in the log of a traced step where gradients are clipped and unscaled, by torch's own functions."""
+
+    def __init__(self, registry: Registry, recorder: Recorder) -> None:
+        self._registry = registry
+        self._recorder = recorder
+
+    def saw(self, name: str, caller: FrameType, args: tuple[Any, ...]) -> None:
+        """A torch function is called by `caller`."""
+        file = caller.f_code.co_filename
+        if file == SCALER and name.startswith("_amp_foreach_"):
+            scaler = _local(caller, SCALER, "self")
+            self._note(EventKind.UNSCALED, args[0], getattr(scaler, "_init_scale", None))
+        elif file == CLIPPER and args and in_place(name):
+            gradients = args[0] if isinstance(args[0], list | tuple) else [args[0]]
+            self._note(EventKind.CLIPPED, gradients, _limit(caller))
+        elif file == CLIPPER and name == "tensor" and _is_used_up(caller):
+            self._note(EventKind.CLIPPED, [], _limit(caller))
+
+    def _note(self, kind: EventKind, gradients: Any, limit: object) -> None:
+        touched = {id(gradient) for gradient in gradients}
+        paths = [item.path for item in self._registry.parameters if id(item.parameter.grad) in touched]
+        if touched and not paths:  # of another model
+            return
+        number = float(limit) if isinstance(limit, int | float) else None
+        event, log = LoopEvent(kind, user_location(), gradients=tuple(paths), limit=number), self._recorder.log
+        last = log.events[-1][0] if log.events else None
+        if last is not None and (last.kind, last.location) == (kind, event.location):  # of another device, or in a loop
+            log.events.pop()
+            event = replace(event, gradients=tuple(dict.fromkeys((*last.gradients, *paths))))
+        log.add_event(event)
+
+
+class Afterwards:
+    """A few gradients that a step has used, as they were then, until the next backward begins.
+
+    Whoever changes a gradient that is then thrown away has done so too late. Nothing is read unless one was changed.
+    """
+
+    def __init__(self, registry: Registry, recorder: Recorder) -> None:
+        self._registry = registry
+        self._recorder = recorder
+        self._used: dict[str, tuple[Tensor, int, Tensor]] = {}
+
+    def stepped(self, parameters: Indices) -> None:
+        """A step has used the gradients of these parameters."""
+        for index in parameters[:: -(-len(parameters) // MOST)].tolist() if len(parameters) else ():
+            item = self._registry.parameters[index]
+            gradient = item.parameter.grad
+            if gradient is not None and gradient.numel() <= SMALL and statistics.obstacle(gradient) is None:
+                self._used[item.path] = gradient, version(gradient), gradient.detach().clone()
+
+    def forget(self) -> None:
+        """Nobody will look."""
+        self._used.clear()
+
+    def look(self) -> None:
+        """A backward begins: note which gradients were changed since they were used, and then thrown away."""
+        used, self._used = self._used, {}
+        if all(version(gradient) == seen for gradient, seen, _ in used.values()):
+            return
+        current = {item.path: item.parameter.grad for item in self._registry.parameters if item.path in used}
+        gone = {path: held for path, held in used.items() if current.get(path) is not held[0]}
+        if gone:
+            measure = self._recorder.readback.measure_all
+            before = measure([value for _, _, value in gone.values()])
+            after = measure([gradient for gradient, _, _ in gone.values()])
+            event = LoopEvent(EventKind.CLIPPED, gradients=tuple(gone))
+            self._recorder.log.add_event(event, Usage(before=tuple(before), after=tuple(after)))
+
+
+def _limit(caller: FrameType) -> object:
+    """The limit that the caller of a function for clipping has given it."""
+    limit = _local(caller, CLIPPER, "max_norm")
+    return _local(caller, CLIPPER, "clip_value") if limit is None else limit
+
+
+def _is_used_up(caller: FrameType) -> bool:
+    """Whether there was nothing to clip, because an iterator over the parameters had come to its end before."""
+    outer = list(_frames(caller, CLIPPER))
+    if not outer or _local(caller, CLIPPER, "parameters") != []:
+        return False
+    given = outer[-1].f_locals
+    first = next(iter(given.get("args", ())), given.get("kwargs", {}).get("parameters"))
+    return isinstance(first, Iterator)
+
+
+def _local(caller: FrameType, file: str, name: str) -> object:
+    """A variable of the outermost function in a file that is running and has it."""
+    found = [frame.f_locals[name] for frame in _frames(caller, file) if name in frame.f_locals]
+    return found[-1] if found else None
+
+
+def _frames(frame: FrameType | None, file: str) -> Iterator[FrameType]:
+    while frame is not None and frame.f_code.co_filename == file:
+        yield frame
+        frame = frame.f_back
+
+
+FILES = frozenset({CLIPPER, SCALER})

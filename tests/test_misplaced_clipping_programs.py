@@ -1,0 +1,296 @@
+"""Programs that clip in the wrong place, and those that only look as if they did."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+import gradscope
+from gradscope.findings import Finding
+from gradscope.hooks.rest import Rest
+
+LIMIT = 1e-3
+Program = Callable[[type[torch.optim.Optimizer]], gradscope.Scope]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU())
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.head(self.body(x))
+        return output
+
+    def loss(self) -> Tensor:
+        output: Tensor = self(torch.randn(5, 6))
+        return output.square().mean()
+
+
+class Trainer:
+    """As people write their own."""
+
+    def __init__(self, net: Net, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        self.net, self.optimizer, self.scaler = net, optimizer, scaler
+
+    def clip(self) -> None:
+        clip_grad_norm_(self.net.parameters(), max_norm=LIMIT)
+
+    def step(self, *, unscale: bool) -> None:
+        self.optimizer.zero_grad()
+        self.scaler.scale(self.net.loss()).backward()
+        if unscale:
+            self.scaler.unscale_(self.optimizer)
+        self.clip()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+def made(kind: type[torch.optim.Optimizer], **options: Any) -> tuple[Net, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    net = Net()
+    return net, kind(net.parameters(), lr=0.01, **options)  # type: ignore[call-arg]
+
+
+def after_the_step(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind)
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            optimizer.zero_grad()
+            net.loss().backward()
+            optimizer.step()
+            clip_grad_norm_(net.parameters(), LIMIT)
+    return scope
+
+
+def after_the_step_and_zeroed_late(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind)
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            loss = net.loss()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), LIMIT, foreach=False)
+    return scope
+
+
+def values_after_the_step(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind)
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            net.loss().backward()
+            optimizer.step()
+            clip_grad_value_(net.parameters(), LIMIT)
+            optimizer.zero_grad()
+    return scope
+
+
+def before_unscaling(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind)
+    scaler = torch.amp.GradScaler("cpu")
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            optimizer.zero_grad()
+            scaler.scale(net.loss()).backward()
+            clip_grad_norm_(net.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+    return scope
+
+
+def before_unscaling_in_a_trainer(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind)
+    trainer = Trainer(net, optimizer, torch.amp.GradScaler("cpu"))
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            trainer.step(unscale=False)
+    return scope
+
+
+def before_a_fused_optimizer_unscales(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind, fused=True)
+    trainer = Trainer(net, optimizer, torch.amp.GradScaler("cpu"))
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            trainer.step(unscale=False)
+    return scope
+
+
+def of_nothing(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net = Net()
+    parameters = net.parameters()
+    optimizer = kind(parameters, lr=0.01)  # type: ignore[call-arg]
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            optimizer.zero_grad()
+            net.loss().backward()
+            clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+    return scope
+
+
+@pytest.mark.filterwarnings("ignore:.*empty generator:UserWarning")
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (after_the_step, "after the step"),
+        (after_the_step_and_zeroed_late, "multiplied by"),
+        (values_after_the_step, "cut at 0.001"),
+        (before_unscaling, "clip_grad_norm_(net.parameters(), 1.0)"),
+        (before_unscaling_in_a_trainer, "clip_grad_norm_(self.net.parameters(), max_norm=LIMIT)"),
+        (before_a_fused_optimizer_unscales, "clipped first and unscaled later"),
+        (of_nothing, "clip_grad_norm_(parameters, 1.0)"),
+    ],
+)
+def test_it_is_found_in_the_first_step(program: Program, words: str, kind: type[torch.optim.Optimizer]) -> None:
+    (finding,) = judged(program(kind))
+    assert (finding.analyzer, finding.step) == ("misplaced-clipping", 0)
+    assert words in str(finding)
+    assert finding.location is not None
+    assert "test_misplaced_clipping_programs.py" in finding.location.file
+
+
+def judged(scope: gradscope.Scope) -> tuple[Finding, ...]:
+    report = scope.report()
+    assert report.notes == ()
+    return report.findings
+
+
+def unscaled_first(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    trainer = Trainer(net, optimizer, torch.amp.GradScaler("cpu"))
+    while True:
+        trainer.step(unscale=True)
+        yield
+
+
+def with_a_scaled_limit(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    scaler = torch.amp.GradScaler("cpu")
+    while True:
+        optimizer.zero_grad()
+        scaler.scale(net.loss()).backward()
+        clip_grad_norm_(net.parameters(), 1.0 * scaler.get_scale())
+        scaler.step(optimizer)
+        scaler.update()
+        yield
+
+
+def without_mixed_precision(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    trainer = Trainer(net, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    while True:
+        trainer.step(unscale=False)
+        yield
+
+
+def in_place(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    while True:
+        net.loss().backward()
+        clip_grad_norm_(net.parameters(), LIMIT)
+        optimizer.step()
+        yield optimizer.zero_grad(set_to_none=False)
+
+
+def to_learn_the_norm(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    while True:
+        optimizer.zero_grad()
+        net.loss().backward()
+        optimizer.step()
+        clip_grad_norm_(net.parameters(), float("inf")).item()
+        yield
+
+
+def module_by_module(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    while True:
+        optimizer.zero_grad()
+        net.loss().backward()
+        for module in net.body:
+            clip_grad_norm_(module.parameters(), LIMIT)
+        yield optimizer.step()
+
+
+def normalised_for_a_picture(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    while True:
+        optimizer.zero_grad()
+        net.loss().backward()
+        optimizer.step()
+        for parameter in net.parameters():
+            assert parameter.grad is not None
+            parameter.grad /= parameter.grad.norm() + 1e-12
+        yield
+
+
+def part_by_part(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    first = torch.optim.SGD(net.head.parameters(), lr=0.01)
+    second = torch.optim.Adam(net.body.parameters(), lr=0.01)
+    while True:
+        first.zero_grad()
+        second.zero_grad()
+        net.loss().backward()
+        clip_grad_norm_(net.head.parameters(), LIMIT)
+        first.step()
+        clip_grad_norm_(net.body.parameters(), LIMIT)
+        yield second.step()
+
+
+@pytest.mark.filterwarnings("ignore:.*empty generator:UserWarning")
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize(
+    "program",
+    [
+        unscaled_first,
+        with_a_scaled_limit,
+        without_mixed_precision,
+        in_place,
+        to_learn_the_norm,
+        module_by_module,
+        normalised_for_a_picture,
+        part_by_part,
+    ],
+)
+def test_silent_on_its_look_alikes(
+    program: Callable[[Net, torch.optim.Optimizer], Iterator[None]], kind: type[torch.optim.Optimizer]
+) -> None:
+    net, optimizer = made(kind)
+    with gradscope.watch(net) as scope:
+        steps = program(net, optimizer)
+        for _ in range(10):
+            next(steps)
+    assert judged(scope) == ()
+
+
+def test_it_is_found_beside_gradients_that_are_zero() -> None:
+    net, optimizer = made(torch.optim.SGD)
+    with torch.no_grad():
+        net.body[0].bias.fill_(-50.0)  # type: ignore[operator]
+    with gradscope.watch(net, ignore=["dead-units", "zero-gradient"]) as scope:
+        for _ in range(4):
+            optimizer.zero_grad()
+            net.loss().backward()
+            optimizer.step()
+            clip_grad_norm_(net.parameters(), LIMIT)
+    assert [finding.analyzer for finding in scope.findings] == ["misplaced-clipping"]
+
+
+def test_a_loop_that_clips_rests_and_holds_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, optimizer = made(torch.optim.SGD)
+    passed: list[bool] = []
+    passes = Rest.passes
+
+    def counted(rest: Rest) -> bool:
+        passed.append(passes(rest))
+        return passed[-1]
+
+    monkeypatch.setattr(Rest, "passes", counted)
+    with gradscope.watch(net, budget=0.001) as scope:
+        for _ in range(80):
+            optimizer.zero_grad()
+            net.loss().backward()
+            clip_grad_norm_(net.parameters(), LIMIT)
+            optimizer.step()
+    assert sum(passed) > 10
+    assert scope._hooks._loop._afterwards._used == {}
