@@ -162,10 +162,10 @@ def oversized_initialisation() -> gradscope.Scope:
     for layer in net:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=1.0)
-    return fit(net, lambda: net(torch.randn(16, 64)).abs().mean(), torch.optim.SGD(net.parameters(), lr=1e-30))
+    return fit(net, lambda: net(torch.randn(16, 64)).abs().mean(), torch.optim.SGD(net.parameters(), lr=0.0))
 
 
-@sick("exploding-gradient", "learning rate", step=None)
+@sick("oversized-update", "learning rate", "then: exploding-gradient")
 def learning_rate_that_explodes() -> gradscope.Scope:
     net = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
     inputs = torch.randn(64, 6)

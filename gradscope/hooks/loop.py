@@ -320,7 +320,8 @@ def _overflow(optimizer: Optimizer) -> Tensor | None:
 def _rate(optimizer: Optimizer) -> float | None:
     """The lowest learning rate of its groups, unless that would have to be read from a device."""
     rates = [group.get("lr") for group in optimizer.param_groups]
-    return min(map(float, rates)) if rates and all(isinstance(rate, float | int) for rate in rates) else None
+    known = [float(rate) for rate in rates if isinstance(rate, float | int)]
+    return min(known) if known and len(known) == len(rates) else None
 
 
 def _scaled() -> bool:

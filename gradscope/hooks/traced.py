@@ -1,6 +1,6 @@
 """A trace that is over, and how its calls become operations once their measurements have arrived."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gradscope.hooks.frames import Spot, resolve
@@ -59,6 +59,15 @@ class Traced:
     def failed(self) -> Operation | None:
         """The operation that raised."""
         return None if self.failure is None else _operation(len(self.calls), self.failure, None, None)
+
+
+def losses(operations: Iterable[Operation]) -> dict[int, float]:
+    """The loss of each step, as far as it was measured: the sum of all that it had."""
+    found: dict[int, float] = {}
+    for each in operations:
+        if each.is_loss and each.values is not None:
+            found[each.step] = found.get(each.step, 0.0) + each.values.high
+    return found
 
 
 def _operation(index: int, call: Call, values: Range | None, gradient: Range | None) -> Operation:
