@@ -9,8 +9,8 @@ ENOUGH = 2
 def stale(recording: Recording) -> tuple[tuple[OptimizerInfo, tuple[Orphan, ...]], ...]:
     """Optimizers that hold tensors without any gradient, each with the parameters that they seem to be meant for.
 
-    Those are trained by nobody, and either stand where the optimizer's tensors once stood, or there is a tensor of as
-    many dimensions for each of them.
+    Those are trained by nobody, and stand where the optimizer's tensors once stood. Or they match the tensors without
+    a gradient by their dimensions: all that the optimizer holds, or as many as are beside what it does train.
     """
     return recording.once(_stale)
 
@@ -41,8 +41,9 @@ def _meant(optimizer: OptimizerInfo, orphans: tuple[Orphan, ...]) -> tuple[Orpha
     replaced = tuple(orphan for orphan in orphans if orphan.path in optimizer.replaced)
     if replaced:
         return replaced
-    if not optimizer.idle or (not optimizer.parameters and len(optimizer.idle) < optimizer.foreign):
-        return ()
-    dimensions = [len(shape) for shape in optimizer.idle]
-    needed = [len(orphan.shape) for orphan in orphans]
-    return orphans if all(needed.count(each) <= dimensions.count(each) for each in needed) else ()
+    dimensions = sorted(len(shape) for shape in optimizer.idle)
+    needed = sorted(len(orphan.shape) for orphan in orphans)
+    if optimizer.parameters:
+        return orphans if dimensions == needed else ()
+    whole = len(dimensions) == optimizer.foreign
+    return orphans if whole and all(needed.count(each) <= dimensions.count(each) for each in needed) else ()

@@ -8,7 +8,7 @@ from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
 from gradscope.inventory import OptimizerInfo, Orphan
 from gradscope.ownership import ENOUGH, stale
-from gradscope.records import Recording
+from gradscope.records import Kind, Recording, Statistic
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class StaleOptimizer(Analyzer):
     By identity, at the end of the run. The optimizer has stepped at least twice; it holds tensors that are no
     parameters of the model and had no gradient in any of its steps, or the model has replaced
     parameters that it held. In their place are parameters that received gradients, are in no optimizer of the
-    process, and have not changed. Or none of what it holds ever had a gradient, and no module of its model ran.
+    process, and have not changed. Or none of what it holds ever had a gradient or
+    moved, and no module of its model ran.
 
     ## What it is not
     Optimizers of other models (their tensors have gradients), learned inputs, master copies in full precision (they
@@ -56,7 +57,7 @@ class StaleOptimizer(Analyzer):
     []
 
     ## Sources
-    - PyTorch issue 14467, "Optimizers hold references to stale parameters",
+    - PyTorch issue 14467, "Optimizer warning when parameters 'change'",
       https://github.com/pytorch/pytorch/issues/14467
     - PyTorch, "torch.nn.Module.load_state_dict" (assign),
       https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
@@ -92,7 +93,8 @@ class StaleOptimizer(Analyzer):
 
     def _of_another_model(self, recording: Recording) -> Iterator[Finding]:
         """Nothing of the watched model ran, and the optimizer stepped nevertheless."""
-        if any(parameter.contributions for parameter in recording.parameters):
+        moved = recording.values(Kind.UPDATE, Statistic.ABS_MAX) > 0
+        if moved.any() or any(parameter.contributions for parameter in recording.parameters):
             return
         for optimizer in recording.inventory.optimizers:
             if optimizer.parameters and optimizer.steps >= ENOUGH:

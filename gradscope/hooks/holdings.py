@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from gradscope.hooks import statistics
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.registry import Indices, Registry
 from gradscope.inventory import OptimizerInfo, Orphan
 from gradscope.traces import Location
 
 MANY = 64
+CLOSELY = 20
+RARELY = 64
 MOST = 1024
 ENOUGH = 16
 
@@ -59,7 +62,8 @@ class Holdings:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._held: dict[int, Held] = {}
-        self._noticed: dict[int, tuple[int, ReferenceType[Tensor], Tensor]] = {}
+        self._most = MANY
+        self._noticed: dict[int, tuple[int, ReferenceType[Tensor], Tensor | None]] = {}
 
     def stepped(self, optimizer: Optimizer, step: int) -> None:
         """An optimizer has stepped, of the watched model or of any other."""
@@ -71,7 +75,7 @@ class Holdings:
         if signature != held.signature:
             held.signature = signature
             self._look_into(held, optimizer)
-        if held.idle:
+        if held.idle and (held.steps <= CLOSELY or held.steps % RARELY == 0):
             held.idle = [known for known in held.idle if (tensor := known[0]()) is not None and _is_idle(tensor)]
 
     def notice(self, touched: Indices, step: int) -> None:
@@ -97,15 +101,23 @@ class Holdings:
             return
         elsewhere = held_anywhere()
         for item in items:
-            step, _, before = self._noticed.get(id(item.parameter), (0, None, None))
-            moved = before is not None and not torch.equal(before, some(item.parameter))
-            if not moved and id(item.parameter) not in elsewhere:
+            step = self._unmoved_since(item.parameter)
+            if step is not None and id(item.parameter) not in elsewhere:
                 quiet = not self._registry.trains(item.module)
                 yield Orphan(item.path, item.module, tuple(item.parameter.shape), step, quiet)
 
+    def _unmoved_since(self, parameter: Tensor) -> int | None:
+        """The step since which a parameter was noticed and has not moved; None if it has, or nobody knows."""
+        step, known, before = self._noticed.get(id(parameter), (0, None, None))
+        if known is None or known() is not parameter or before is None:
+            return None
+        now = some(parameter)
+        return step if now is not None and torch.equal(before, now) else None
+
     def _meet(self, optimizer: Optimizer, step: int) -> Held:
-        if len(self._held) >= MANY:  # a program that makes optimizers all the time
+        if len(self._held) >= self._most:  # a program that makes optimizers all the time
             self._held = {key: held for key, held in self._held.items() if held.optimizer() is not None}
+            self._most = max(MANY, 2 * len(self._held))
         held = self._held[id(optimizer)] = Held(ref(optimizer), type(optimizer).__name__, step, user_location())
         return held
 
@@ -115,8 +127,8 @@ class Holdings:
         owned = [items[index[id(tensor)]].path for tensor in tensors if id(tensor) in index]
         foreign = [tensor for tensor in tensors if id(tensor) not in index]
         paths = tuple(dict.fromkeys(owned))
-        there = {item.path for item in items}
-        held.replaced |= dict.fromkeys(path for path in held.paths if path in there and path not in paths)
+        missing = set(held.paths).difference(paths)
+        held.replaced |= dict.fromkeys(item.path for item in items if item.path in missing) if missing else {}
         held.doubled = tuple(path for path in paths if owned.count(path) > 1) if len(owned) > len(paths) else ()
         held.paths, held.foreign = paths, len(foreign)
         held.idle = [(ref(tensor), tuple(tensor.shape)) for tensor in foreign if _is_idle(tensor)]
@@ -138,9 +150,9 @@ def held_anywhere() -> set[int]:
     return found
 
 
-def some(tensor: Tensor) -> Tensor:
-    """A copy of a few elements, to see later whether anybody has changed them."""
-    return tensor.detach().reshape(-1)[:ENOUGH].clone()
+def some(tensor: Tensor) -> Tensor | None:
+    """A copy of a few elements, to see later whether anybody has changed them; None of a tensor that is not plain."""
+    return None if statistics.obstacle(tensor) is not None else tensor.detach().reshape(-1)[:ENOUGH].clone()
 
 
 def _is_idle(tensor: Tensor) -> bool:

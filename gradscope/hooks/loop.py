@@ -290,13 +290,14 @@ class Loop:
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
         self._skips |= end is StepEnd.CLEARED
-        self._recorder.holdings.notice(self.states.touched(), self._recorder.log.index)
-        self._strays.look(self._recorder.log.index)
+        step = self._recorder.log.index
         self._parameters.forget()
         self._stepped.clear()
         self.states.step_closed()
         self._recorder.finish_step(end, **options)
         self._listener.step_finished()
+        self._recorder.holdings.notice(self.states.touched(), step)
+        self._strays.look(step)
 
 
 def _joined(before: Usage, after: Usage) -> Usage:

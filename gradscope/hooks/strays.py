@@ -30,7 +30,7 @@ class Found:
     home: ReferenceType[nn.Module] | None
     gradient: ReferenceType[Tensor]
     version: int
-    values: Tensor
+    values: Tensor | None
 
 
 class Strays:
@@ -101,5 +101,5 @@ def _goes_on(known: Found) -> bool:
     tensor, home = known.tensor(), None if known.home is None else known.home()
     if tensor is None or tensor.grad is None or (home is not None and not home.training):
         return False
-    again = known.gradient() is not tensor.grad or version(tensor.grad) > known.version
-    return again and torch.equal(known.values, some(tensor))
+    again, now = known.gradient() is not tensor.grad or version(tensor.grad) > known.version, some(tensor)
+    return again and now is not None and known.values is not None and torch.equal(known.values, now)

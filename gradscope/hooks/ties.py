@@ -53,6 +53,8 @@ def _equal(one: Tensor, two: Tensor) -> bool:
         return False
     if one.dtype != two.dtype or one.device != two.device or one.device.type == "meta":
         return False
-    if one.data_ptr() == two.data_ptr() or not torch.equal(some(one), some(two)):
+    if one.untyped_storage().data_ptr() == two.untyped_storage().data_ptr():
         return False
-    return torch.equal(one, two) and bool((one != one.flatten()[0]).any())
+    first, second = some(one), some(two)
+    alike = first is not None and second is not None and torch.equal(first, second) and torch.equal(one, two)
+    return alike and bool((one != one.flatten()[0]).any())
