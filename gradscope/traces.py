@@ -71,6 +71,7 @@ class Operation:
         written: full name of the parameter that it wrote in place.
         values: what its results held; None where that was not measured.
         gradient: what the gradient of the loss with respect to its result held; None where none arrived.
+        backward: how many operations had run when `backward()` was last called on its result; None if it never was.
     """
 
     index: int
@@ -88,6 +89,7 @@ class Operation:
     written: str = ""
     values: Range | None = None
     gradient: Range | None = None
+    backward: int | None = None
 
     @property
     def sources(self) -> tuple[int, ...]:

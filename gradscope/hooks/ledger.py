@@ -106,7 +106,7 @@ class Ledger:
         if not any(call.is_loss for call in calls):
             last = next((call for call in reversed(calls) if call.has_graph and () in call.shapes), None)
             if last is not None:
-                last.is_loss = self.saw_loss = True
+                self._mark_loss(last)
 
     def close(self) -> Traced:
         """Let go of all tensors and start reading what was measured."""
@@ -218,7 +218,11 @@ class Ledger:
     def _mark_losses(self, losses: Any) -> None:
         for operand in self._operands(losses):
             if operand.operation is not None:
-                self._calls[operand.operation].is_loss = self.saw_loss = True
+                self._mark_loss(self._calls[operand.operation])
+
+    def _mark_loss(self, call: Call) -> None:
+        call.is_loss = self.saw_loss = True
+        call.backward = len(self._calls)
 
 
 def _sources(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:

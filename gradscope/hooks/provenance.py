@@ -46,7 +46,10 @@ class Provenance:
             self._made[id(base)] = (ref(base), index)
         if memory(tensor):
             self._written[memory(tensor)] = index
-        return self._parameters.get(memory(tensor), "")
+        path = self.parameter(tensor)  # else a parameter was given other memory, which nothing tells afterwards
+        if path and memory(tensor):
+            self._parameters[memory(tensor)] = path
+        return path or self._parameters.get(memory(tensor), "")
 
     def exported(self, tensor: Tensor, values: Any, index: int) -> None:
         """A tensor's values have left torch: into an array that shares its memory, or as numbers."""

@@ -27,6 +27,7 @@ class Call:
     values: list[Ticket] = field(default_factory=list)
     gradients: list[Ticket] = field(default_factory=list)
     viewed: int | None = None
+    backward: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,7 @@ def _operation(index: int, call: Call, values: Range | None, gradient: Range | N
         call.written,
         values,
         gradient,
+        call.backward,
     )
 
 
