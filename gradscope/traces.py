@@ -72,6 +72,7 @@ class Operation:
         values: what its results held; None where that was not measured.
         gradient: what the gradient of the loss with respect to its result held; None where none arrived.
         backward: how many operations had run when `backward()` was last called on its result; None if it never was.
+        reduction: what it was told to make of a loss for each element ("mean", "sum", "none"); "" if nothing.
     """
 
     index: int
@@ -90,6 +91,7 @@ class Operation:
     values: Range | None = None
     gradient: Range | None = None
     backward: int | None = None
+    reduction: str = ""
 
     @property
     def sources(self) -> tuple[int, ...]:

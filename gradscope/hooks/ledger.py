@@ -75,6 +75,7 @@ class Ledger:
         call = Call(_precisely(name, kwargs), self._module(), None, self._step(), list(operands), grad)
         call.place = None if frame is None else spot(frame)
         call.function = within.name if within is not None else ""
+        call.reduction = str(kwargs.get("reduction", ""))
         if within is None or within.is_torchs:
             self._inside = None
         else:

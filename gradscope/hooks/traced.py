@@ -28,6 +28,7 @@ class Call:
     gradients: list[Ticket] = field(default_factory=list)
     viewed: int | None = None
     backward: int | None = None
+    reduction: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,7 @@ def _operation(index: int, call: Call, values: Range | None, gradient: Range | N
         values,
         gradient,
         call.backward,
+        call.reduction,
     )
 
 

@@ -45,6 +45,7 @@ def recording(
     parameter_gradient: Magnitudes | None = None,
     update: Magnitudes | None = None,
     count: Mapping[str, int] | int = COUNT,
+    passes: Mapping[str, Sequence[int]] | None = None,
     events: Mapping[int, Iterable[LoopEvent]] | None = None,
     ends: Mapping[int, StepEnd] | None = None,
     calls: Mapping[str, Call] | None = None,
@@ -60,7 +61,8 @@ def recording(
     """A recording with the given magnitudes.
 
     Parameter kinds take full names ("fc1.weight"), activation kinds module names. NaN and Inf are what the
-    tensor held; None in a sequence means not measured. `count` is the number of elements of each site.
+    tensor held; None in a sequence means not measured. `count` is the number of elements of each site, `passes` how
+    many forwards' gradients arrive at a module in each step.
     """
     given = {
         Kind.ACTIVATION: activation,
@@ -74,6 +76,9 @@ def recording(
         _column(values, steps, _size(count, path)) for table in given.values() for path, values in (table or {}).items()
     ]
     stored = np.stack(columns, axis=1) if columns else np.empty((steps, 0, 5))
+    for column, site in enumerate(sites):
+        if site.kind is Kind.ACTIVATION_GRADIENT and site.module in (passes or {}):
+            stored[:, column, :3] *= np.array((passes or {})[site.module])[:, None]
     modules = dict.fromkeys([*(site.module for site in sites), *(calls or {})])
     flags = np.array([(calls or {}).get(path, Call.GRAD) for path in modules], np.uint8)
     happened, ended = events or {}, ends or {}
