@@ -48,6 +48,8 @@ class Orphan:
 class Stray:
     """A parameter that a module of the model holds in a list, tuple, set or dict, where the model does not look.
 
+    Or a plain tensor that requires grad (`plain`) and may as well be data, in one of those or as an attribute.
+
     At the end of the run it has received gradients in more than one step, is in no optimizer and has not moved.
     `path` says where it is: "layers[0].weight". `holder` is the path of the module that holds it, `step` the first
     in which it had a gradient.
@@ -59,6 +61,7 @@ class Stray:
     kind: str = "list"
     shape: tuple[int, ...] = ()
     step: int = 0
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from gradscope.analyzer import Analyzer
 from gradscope.errors import AlreadyWatched
 from gradscope.findings import Finding, Report
 from gradscope.hooks.optimizers import Optimizers
-from gradscope.hooks.owners import roots_of
+from gradscope.hooks.owners import roots_of, twins_of
 from gradscope.scope import Scope, open_scopes, paced, watch
 from gradscope.selection import select
 
@@ -175,7 +175,7 @@ class Everything:
             return
         with self._timed():
             parameters = [parameter for group in groups for parameter in group["params"]]
-            roots = roots_of(parameters, self._roots())
+            roots = roots_of(parameters, self._roots()) or twins_of(parameters)
             if not roots:
                 count = len(parameters)
                 self._note(f"{count} tensor{'s' * (count != 1)} trained by {name}: in no torch.nn.Module")

@@ -119,6 +119,43 @@ def test_a_model_that_was_made_anew_is_found_where_optimizers_tell_what_to_watch
     assert "never ran" in report.findings[0].message
 
 
+def test_a_model_is_found_though_its_optimizer_has_a_copys_parameters_only() -> None:
+    with watch_everything() as everything:
+        net = network()
+        optimizer = torch.optim.Adam(copy.deepcopy(net).parameters())
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+    (report,) = everything.reports().values()
+    assert [finding.analyzer for finding in report.findings] == ["stale-optimizer"]
+
+
+def test_tensors_of_their_own_are_watched_by_nobody() -> None:
+    with watch_everything() as everything:
+        net, weights = network(), [torch.zeros(8, 6, requires_grad=True), torch.zeros(8, requires_grad=True)]
+        optimizer = torch.optim.Adam(weights)
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            nn.functional.linear(torch.randn(5, 6), *weights).square().mean().backward()
+            optimizer.step()
+        loss_of(net)
+    assert not everything.reports()
+    assert everything.notes == ("2 tensors trained by Adam: in no torch.nn.Module",)
+
+
+def test_learned_weights_for_a_model_that_stays_as_it_is_raise_no_alarm() -> None:
+    with watch_everything() as everything:
+        net = network()
+        weights = {name: value.detach().clone().requires_grad_() for name, value in net.named_parameters()}
+        optimizer = torch.optim.Adam(weights.values())
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            torch.func.functional_call(net, weights, torch.randn(5, 6)).square().mean().backward()
+            optimizer.step()
+    assert not [finding for report in everything.reports().values() for finding in report.findings]
+
+
 def head_alone_in_the_optimizer() -> gradscope.Scope:
     net = network()
     return fit(net, torch.optim.SGD(net[2].parameters(), lr=0.01))
@@ -166,6 +203,23 @@ class Mapped(nn.Module):
         return output
 
 
+class Scaled(nn.Module):
+    """A weight that is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.gain = nn.Linear(6, 8), torch.ones(8, requires_grad=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.body(x) * self.gain
+        return output
+
+
+def a_tensor_that_is_no_parameter() -> gradscope.Scope:
+    net = Scaled()
+    return fit(net, torch.optim.AdamW(net.parameters()))
+
+
 def layers_in_a_list() -> gradscope.Scope:
     net = Listed()
     return fit(net, torch.optim.Adam(net.parameters()))
@@ -177,7 +231,12 @@ def weights_in_a_dict() -> gradscope.Scope:
 
 
 @pytest.mark.parametrize(
-    ("program", "site"), [(layers_in_a_list, "layers[0].weight"), (weights_in_a_dict, "0.weights['scale']")]
+    ("program", "site"),
+    [
+        (layers_in_a_list, "layers[0].weight"),
+        (weights_in_a_dict, "0.weights['scale']"),
+        (a_tensor_that_is_no_parameter, "gain"),
+    ],
 )
 def test_an_unregistered_parameter_is_named_first_and_alone(program: Program, site: str) -> None:
     (finding,) = program().findings
@@ -477,6 +536,42 @@ def a_list_of_what_is_registered_anyway() -> gradscope.Scope:
     net.head = nn.Linear(6, 2)
     net.others = [net.head]
     return fit(net, torch.optim.Adam(net.parameters()))
+
+
+@looks_alike
+def points_in_attributes_of_the_model() -> gradscope.Scope:
+    class Physics(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+            self.x, self.t = (torch.linspace(0, 1, 9).unsqueeze(1).requires_grad_() for _ in range(2))
+            self.low, self.high = torch.zeros(2), torch.ones(2)
+
+        def forward(self) -> Tensor:
+            points = torch.cat([self.x, self.t], 1)
+            value = self.net(2 * (points - self.low) / (self.high - self.low) - 1)
+            some = self.x[torch.randperm(9)[:4]]
+            (slope,) = torch.autograd.grad(value.sum(), self.x, create_graph=True)
+            loss: Tensor = (slope + value * self.t).square().mean() + some.mean()
+            return loss
+
+    net = Physics()
+    return loop(net, torch.optim.Adam(net.parameters()), net)
+
+
+@looks_alike
+def a_weight_that_is_moved_by_hand() -> gradscope.Scope:
+    net = Scaled()
+    optimizer = torch.optim.Adam(net.parameters())
+    with gradscope.watch(net) as scope:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+            assert net.gain.grad is not None
+            net.gain.data -= 0.1 * net.gain.grad
+            net.gain.grad = None
+    return scope
 
 
 @looks_alike

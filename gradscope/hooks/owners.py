@@ -3,8 +3,12 @@
 import gc
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import UninitializedParameter
+
+from gradscope.hooks.holdings import some
 
 Parents = dict[int, list[nn.Module]]
 
@@ -27,6 +31,31 @@ def roots_of(parameters: Iterable[Tensor], known: Iterable[nn.Module] = ()) -> t
         for top in _tops(module, parents) if own else ():
             held.setdefault(id(top), (top, set()))[1].update(own)
     return tuple(unwrapped(top) for top in _cover(held.values()))
+
+
+def twins_of(parameters: Iterable[Tensor]) -> tuple[nn.Module, ...]:
+    """The outermost modules whose parameters equal these, which are in no module, in shape and values.
+
+    An optimizer that was made for a copy of a model, of which nothing but the parameters is left, holds such.
+    """
+    wanted = list(parameters)
+    modules = _alive()
+    parents = _parents(modules)
+    tops = {id(top): top for module in modules if _table(module, "_parameters") for top in _tops(module, parents)}
+    return tuple(unwrapped(top) for top in tops.values() if _equals(top, wanted))
+
+
+def _equals(module: nn.Module, wanted: list[Tensor]) -> bool:
+    parameters = [parameter for parameter in module.parameters() if not isinstance(parameter, UninitializedParameter)]
+    return len(parameters) == len(wanted) and all(map(_alike, parameters, wanted))
+
+
+def _alike(one: Tensor, two: Tensor) -> bool:
+    """Whether two tensors have one shape, and their first elements are the same."""
+    if one.shape != two.shape or one.dtype != two.dtype or one.device != two.device:
+        return False
+    first, second = some(one), some(two)
+    return first is not None and second is not None and torch.equal(first, second)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -1,9 +1,9 @@
-"""Parameters that a module of the model holds in a plain list, tuple, set or dict, where torch does not look."""
+"""Parameters that a module holds where torch does not look: in a list, tuple, set or dict, or as plain tensors."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 from weakref import ReferenceType, ref
 
 import torch
@@ -56,24 +56,26 @@ class Strays:
         seen: set[int] = set()
         for module, path in self._registry.modules():
             for name, value in list(vars(module).items()):
-                if name in TORCHS or type(value) not in CONTAINERS:
+                if name in TORCHS or type(value) not in (*CONTAINERS, Tensor):
                     continue
-                kind = type(value).__name__
+                kind = type(value).__name__.lower()
                 for inner, tensor, home in _inside(value, DEEPEST):
-                    gradient = tensor.grad
+                    gradient = tensor.grad if tensor.is_leaf else None  # others warn when they are asked
                     if gradient is None or id(tensor) in seen or id(tensor) in self._registry.index:
                         continue
                     seen.add(id(tensor))
                     where = f"{path}.{name}{inner}" if path else f"{name}{inner}"
-                    yield _found(Stray(where, path, name, kind, tuple(tensor.shape), step), tensor, gradient, home)
+                    plain = not isinstance(tensor, nn.Parameter)
+                    stray = Stray(where, path, name, kind, tuple(tensor.shape), step, plain)
+                    yield _found(stray, tensor, gradient, home)
 
 
-def _inside(value: object, depth: int) -> Iterator[tuple[str, nn.Parameter, nn.Module | None]]:
+def _inside(value: object, depth: int) -> Iterator[tuple[str, Tensor, nn.Module | None]]:
     """The parameters in a structure, each with where in it and the module that it belongs to."""
     if isinstance(value, nn.Module):
         yield from _parameters(value)
-    elif isinstance(value, nn.Parameter):
-        yield "", value, None
+    elif type(value) in (Tensor, nn.Parameter):
+        yield "", cast(Tensor, value), None
     elif type(value) in CONTAINERS and depth:
         for key, item in islice(_items(value), LONGEST):
             for inner, parameter, home in _inside(item, depth - 1):

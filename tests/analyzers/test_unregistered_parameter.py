@@ -2,6 +2,7 @@ from gradscope.analyzers.unregistered_parameter import UnregisteredParameter
 from gradscope.findings import Finding
 from gradscope.inventory import Inventory, Stray
 from gradscope.testing import recording
+from gradscope.traces import Operand, Operation
 
 
 def found(*strays: Stray, complete: bool = True) -> list[Finding]:
@@ -21,3 +22,27 @@ def test_fires_once_for_each_container() -> None:
 def test_silent_before_the_end_and_where_there_is_none() -> None:
     assert not found(Stray("layers[0].weight", "", "layers"), complete=False)
     assert not found()
+
+
+def used(name: str, *shapes: tuple[int, ...], result: tuple[int, ...]) -> list[Finding]:
+    """What is found of a plain tensor of the first shape that is combined with others."""
+    operands = tuple(Operand(shape, has_graph=not i) for i, shape in enumerate(shapes))
+    stray = Stray("gain", "", "gain", "tensor", shapes[0], plain=True)
+    trace = [Operation(0, name, operands=operands, shapes=(result,))]
+    made = recording(inventory=Inventory(strays=(stray,)), operations=trace, complete=True)
+    return list(UnregisteredParameter().analyze(made))
+
+
+def test_fires_on_a_tensor_that_is_used_as_a_weight() -> None:
+    (finding,) = used("mul", (8,), (5, 8), result=(5, 8))
+    assert finding.fix == "make it an nn.Parameter"
+    assert used("matmul", (6, 2), (5, 6), result=(5, 2))
+
+
+def test_silent_on_a_tensor_that_may_be_data() -> None:
+    assert not used("sub", (9, 2), (2,), result=(9, 2))
+    assert not used("linear", (9, 2), (8, 2), result=(9, 8))
+    assert not used("cat", (9, 2), (3, 2), result=(12, 2))
+    assert not used("__getitem__", (9, 2), (4,), result=(4, 2))
+    assert not used("mean", (9, 2), result=())
+    assert not found(Stray("gain", "", "gain", "tensor", (8,), plain=True))
