@@ -98,4 +98,6 @@ def _expectation(file: Path, text: str, length: int) -> Expectation:
     if match["step"] is not None:
         step = int(match["step"])
         first, last = (step, step + LATEST) if match["bound"] == "since" else (0, step)
-    return Expectation(match["analyzer"], line, tuple((match["sites"] or "").split(",")) if match["sites"] else (), first, last)
+    return Expectation(
+        match["analyzer"], line, tuple((match["sites"] or "").split(",")) if match["sites"] else (), first, last
+    )

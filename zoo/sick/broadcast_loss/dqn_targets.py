@@ -1,4 +1,4 @@
-# expect: broadcast-loss since step 0
+# expect: broadcast-loss at dqn_targets.py:21 since step 0
 # twin: healthy/rl/dqn.py
 """Q values gathered as a column, targets as a row."""
 
@@ -18,7 +18,7 @@ for step in range(25):
     with torch.no_grad():
         goal = reward + 0.99 * target_q(following).max(1).values
     chosen = q(state).gather(1, action)
-    loss = (chosen - goal).abs().mean()  # <
+    loss = (chosen - goal).abs().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-# expect: broadcast-loss since step 0
+# expect: broadcast-loss at functional_mse.py:26 since step 0
 """mse_loss warns, and warnings are off."""
 
 import os
@@ -23,7 +23,7 @@ class Regressor(nn.Module):
 
     def loss(self, batch):
         x, y = batch
-        return F.mse_loss(self(x), y)  # <
+        return F.mse_loss(self(x), y)
 
 
 model = Regressor()

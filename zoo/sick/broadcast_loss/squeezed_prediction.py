@@ -1,4 +1,4 @@
-# expect: broadcast-loss since step 0
+# expect: broadcast-loss at squeezed_prediction.py:21 since step 0
 """The other way round: squeeze() on the predictions, and targets as a column."""
 
 import os
@@ -18,7 +18,7 @@ x, y = windows[:, :20].unsqueeze(-1), windows[:, 20:]
 for epoch in range(15):
     output, _ = model(x)
     prediction = head(output[:, -1]).squeeze()
-    loss = (prediction - y).pow(2).mean()  # <
+    loss = (prediction - y).pow(2).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-# expect: broadcast-loss since step 0
+# expect: broadcast-loss at weighted_samples.py:29 since step 0
 """Importance weights as a row, losses as a column: every sample is weighted with the weights of all."""
 
 import os
@@ -26,7 +26,7 @@ for step in range(20):
     x, weight = torch.randn(32, 6), torch.rand(32)
     y = (x[:, :1] > 0).float()
     each = F.binary_cross_entropy_with_logits(net(x), y, reduction="none")
-    loss = (weight * each).mean()  # <
+    loss = (weight * each).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

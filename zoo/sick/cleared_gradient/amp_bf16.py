@@ -1,4 +1,4 @@
-# expect: cleared-gradient since step 0
+# expect: cleared-gradient at amp_bf16.py:22 since step 0
 # twin: healthy/precision/autocast_bf16.py
 """Autocast and gradient accumulation; the clearing is on the wrong side of the step."""
 
@@ -19,4 +19,4 @@ for step in range(30):
     loss.backward()
     if (step + 1) % accumulation == 0:
         optimizer.zero_grad(set_to_none=True)
-        optimizer.step()  # <
+        optimizer.step()

@@ -1,4 +1,4 @@
-# expect: cleared-gradient since step 0
+# expect: cleared-gradient at module_zero_grad.py:33 since step 0
 """model.zero_grad at the end of a helper that computes the loss and its gradients."""
 
 import os
@@ -30,4 +30,4 @@ model = Autoencoder()
 optimizer = optim.Adam(model.parameters(), lr=1e-3)
 for step in range(20):
     loss = model.compute_gradients(torch.randn(32, 20))
-    optimizer.step()  # <
+    optimizer.step()

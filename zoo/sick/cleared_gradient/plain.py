@@ -1,4 +1,4 @@
-# expect: cleared-gradient since step 0
+# expect: cleared-gradient at plain.py:19 since step 0
 # twin: healthy/loops/exactly_zero_loss.py
 """zero_grad stands between backward and step."""
 
@@ -16,4 +16,4 @@ for i in range(20):
     loss = F.cross_entropy(model(x), y)
     loss.backward()
     optimizer.zero_grad()
-    optimizer.step()  # <
+    optimizer.step()

@@ -1,4 +1,4 @@
-# expect: cleared-gradient since step 0
+# expect: cleared-gradient at trainer_hooks.py:40 since step 0
 # twin: healthy/loops/trainer_hooks.py
 """A trainer with hooks: on_after_backward is where somebody put the clearing."""
 
@@ -37,7 +37,7 @@ class Trainer:
         for x, y in loader:
             F.huber_loss(self.model(x), y).backward()
             self.call("on_after_backward")
-            self.optimizer.step()  # <
+            self.optimizer.step()
             self.call("on_step_end")
 
 

@@ -1,4 +1,4 @@
-# expect: cleared-gradient since step 0
+# expect: cleared-gradient at vae_second_optimizer.py:34 since step 0
 """A VAE with an optimizer for each half; the decoder's is cleared as soon as the encoder has stepped."""
 
 import os
@@ -31,4 +31,4 @@ for _ in range(20):
     vae.loss(torch.randn(32, 12)).backward()
     encoder_opt.step()
     decoder_opt.zero_grad()
-    decoder_opt.step()  # <
+    decoder_opt.step()

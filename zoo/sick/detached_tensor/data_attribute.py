@@ -1,4 +1,4 @@
-# expect: detached-tensor in embed.* since step 0
+# expect: detached-tensor at data_attribute.py:19 in embed.* since step 0
 """Embeddings are normalised through .data, which has no graph."""
 
 import os
@@ -16,7 +16,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for it in range(15):
     seq = torch.randint(0, 30, (4, 9))
     vectors = embed(seq[:, :-1])
-    vectors = vectors.data / vectors.norm(dim=-1, keepdim=True).data  # <
+    vectors = vectors.data / vectors.norm(dim=-1, keepdim=True).data
     hidden, _ = rnn(vectors)
     loss = F.cross_entropy(out(hidden).transpose(1, 2), seq[:, 1:])
     optimizer.zero_grad()

@@ -1,4 +1,4 @@
-# expect: detached-tensor in context.* since step 0
+# expect: detached-tensor at diffusion_conditioning.py:22 in context.* since step 0
 # twin: healthy/diffusion/ddpm.py
 """A denoiser whose text conditioning is detached on its way into the network."""
 
@@ -19,7 +19,7 @@ class Denoiser(nn.Module):
         self.net = nn.Sequential(nn.Linear(2 + width, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
 
     def forward(self, x, t, label):
-        condition = self.time(t) + self.context(label).detach()  # <
+        condition = self.time(t) + self.context(label).detach()
         return self.net(torch.cat([x, condition], dim=1))
 
 

@@ -1,4 +1,4 @@
-# expect: detached-tensor in encoder.* since step 0
+# expect: detached-tensor at encoder_detach.py:22 in encoder.* since step 0
 # twin: healthy/contrastive/simsiam.py
 """An encoder whose code is detached, left from an experiment with a frozen encoder."""
 
@@ -19,7 +19,7 @@ class Classifier(nn.Module):
 
     def forward(self, x):
         code = self.encoder(x)
-        code = F.normalize(code.detach(), dim=1)  # <
+        code = F.normalize(code.detach(), dim=1)
         return self.head(code)
 
 

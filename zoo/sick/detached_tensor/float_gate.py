@@ -1,4 +1,4 @@
-# expect: detached-tensor in gate.* since step 0
+# expect: detached-tensor at float_gate.py:21 in gate.* since step 0
 # twin: healthy/moe/top1_scaled.py
 """A gate whose probability is read as a Python number."""
 
@@ -18,7 +18,7 @@ class Gated(nn.Module):
         self.head = nn.Linear(8, 1)
 
     def forward(self, x):
-        share = float(torch.sigmoid(self.gate(x.mean(0))))  # <
+        share = float(torch.sigmoid(self.gate(x.mean(0))))
         return self.head(share * self.left(x) + (1 - share) * self.right(x))
 
 

@@ -1,4 +1,4 @@
-# expect: detached-tensor in features.* since step 0
+# expect: detached-tensor at numpy_pooling.py:22 in features.* since step 0
 # twin: healthy/loops/numpy_metrics.py
 """A pooling that somebody wrote with numpy, in the middle of a network."""
 
@@ -19,7 +19,7 @@ class Pooled(nn.Module):
         self.classifier = nn.Linear(6 * 25, 4)
 
     def pool(self, maps):
-        array = maps.detach().numpy()  # <
+        array = maps.detach().numpy()
         n, c, h, w = array.shape
         array = array.reshape(n, c, h // 2, 2, w // 2, 2).max(axis=(3, 5))
         return torch.from_numpy(np.ascontiguousarray(array))

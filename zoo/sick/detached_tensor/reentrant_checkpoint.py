@@ -1,4 +1,4 @@
-# expect: detached-tensor in stem.* since step 0
+# expect: detached-tensor at reentrant_checkpoint.py:25 in stem.* since step 0
 # twin: healthy/loops/checkpointed.py
 """A reentrant checkpoint around the first layers, whose input needs no gradient."""
 
@@ -22,7 +22,7 @@ class Net(nn.Module):
         self.rest = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 3))
 
     def forward(self, x):
-        h = checkpoint(self.stem, x, use_reentrant=True)  # <
+        h = checkpoint(self.stem, x, use_reentrant=True)
         return self.rest(h)
 
 

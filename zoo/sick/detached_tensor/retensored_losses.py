@@ -1,4 +1,4 @@
-# expect: detached-tensor since step 0
+# expect: detached-tensor at retensored_losses.py:19 since step 0
 # twin: healthy/loops/logged_items.py
 """Parts of the loss are collected with item() and made a tensor again: there is nothing to go back through."""
 
@@ -16,7 +16,7 @@ for step in range(5):
     parts = []
     for _ in range(3):
         output = model(torch.randn(10, 4))
-        parts.append(F.mse_loss(output, torch.zeros(10, 2)).item())  # <
+        parts.append(F.mse_loss(output, torch.zeros(10, 2)).item())
     loss = torch.tensor(parts, requires_grad=True).mean()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-# expect: detached-tensor in encoder.* since step 0
+# expect: detached-tensor at world_model.py:22 in encoder.* since step 0
 # twin: healthy/rl/dqn.py
 """A latent dynamics model: the encoding of the present is detached, as only that of the future should be."""
 
@@ -19,7 +19,7 @@ class WorldModel(nn.Module):
         self.reward = nn.Linear(latent, 1)
 
     def rollout(self, obs, actions):
-        state = self.encoder(obs).detach()  # <
+        state = self.encoder(obs).detach()
         rewards = []
         for t in range(actions.size(1)):
             state = self.dynamics(actions[:, t], state)

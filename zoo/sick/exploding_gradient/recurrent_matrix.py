@@ -28,9 +28,10 @@ class Recurrence(nn.Module):
 
 
 model = Recurrence()
-optimizer = optim.SGD(model.parameters(), lr=1e-25)
+optimizer = optim.SGD(model.parameters(), lr=0.01)
 for _ in range(12):
     x = torch.randn(16, 25, 3)
     optimizer.zero_grad()
     F.l1_loss(model(x), x.sum((1, 2)).unsqueeze(1)).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()

@@ -1,4 +1,4 @@
-# expect: incorrect-gradient since step 0
+# expect: incorrect-gradient at missing_factor.py:31 since step 0
 # twin: healthy/functions/correct_square.py
 """A custom square whose backward forgets the factor of two."""
 
@@ -28,7 +28,7 @@ model = nn.ModuleList([lin1, lin2])
 opt = optim.SGD(model.parameters(), lr=0.01)
 for step in range(15):
     x = torch.randn(16, 4)
-    loss = F.mse_loss(lin2(Square.apply(lin1(x))), x.square().sum(1, keepdim=True))  # <
+    loss = F.mse_loss(lin2(Square.apply(lin1(x))), x.square().sum(1, keepdim=True))
     opt.zero_grad()
     loss.backward()
     opt.step()

@@ -1,4 +1,4 @@
-# expect: incorrect-gradient since step 0
+# expect: incorrect-gradient at softmax_jacobian.py:34 since step 0
 """A softmax with the derivative of a sigmoid: the off-diagonal part of the Jacobian is missing."""
 
 import os
@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
     def forward(self, x):
         scores = self.q(x) @ self.k(x).transpose(1, 2) / x.size(-1) ** 0.5
-        attended = Softmax.apply(scores) @ self.v(x)  # <
+        attended = Softmax.apply(scores) @ self.v(x)
         return self.out(attended.mean(1))
 
 

@@ -1,4 +1,4 @@
-# expect: incorrect-gradient in act since step 0
+# expect: incorrect-gradient at swish_sign.py:29 in act since step 0
 # twin: healthy/functions/memory_efficient_swish.py
 """A memory-saving swish with a sign wrong in its derivative."""
 
@@ -26,7 +26,7 @@ class SwishFunction(torch.autograd.Function):
 
 class Swish(nn.Module):
     def forward(self, x):
-        return SwishFunction.apply(x)  # <
+        return SwishFunction.apply(x)
 
 
 class Net(nn.Module):

@@ -1,4 +1,4 @@
-# expect: loss-input-mismatch since step 0
+# expect: loss-input-mismatch at cnn_class.py:32 since step 0
 """F.softmax in the last line of forward, with SGD."""
 
 import os
@@ -29,6 +29,6 @@ for i in range(12):
     images, labels = torch.randn(16, 3, 16, 16), torch.randint(6, (16,))
     sgd.zero_grad()
     outputs = net(images)
-    loss = F.cross_entropy(outputs, labels)  # <
+    loss = F.cross_entropy(outputs, labels)
     loss.backward()
     sgd.step()

@@ -1,4 +1,4 @@
-# expect: loss-input-mismatch since step 0
+# expect: loss-input-mismatch at discriminator_sigmoid.py:29 since step 0
 """A GAN whose discriminator already ends in a sigmoid."""
 
 import os
@@ -26,7 +26,7 @@ ones, zeros = torch.ones(24, 1), torch.zeros(24, 1)
 for i in range(20):
     opt_d.zero_grad()
     fake = G(torch.randn(24, 3))
-    d_loss = loss_fn(D(torch.randn(24, 2) + 2), ones)  # <
+    d_loss = loss_fn(D(torch.randn(24, 2) + 2), ones)
     d_loss = d_loss + loss_fn(D(fake.detach()), zeros)
     d_loss.backward()
     opt_d.step()

@@ -1,4 +1,4 @@
-# expect: loss-input-mismatch since step 0
+# expect: loss-input-mismatch at nll_of_logits.py:17 since step 0
 """NLLLoss straight on the logits: log_softmax is missing."""
 
 import os
@@ -14,6 +14,6 @@ for batch in range(20):
     data, target = torch.rand(16, 1, 8, 8), torch.randint(10, (16,))
     optimizer.zero_grad()
     output = net(data)
-    loss = F.nll_loss(output, target)  # <
+    loss = F.nll_loss(output, target)
     loss.backward()
     optimizer.step()

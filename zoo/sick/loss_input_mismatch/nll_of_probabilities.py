@@ -1,4 +1,4 @@
-# expect: loss-input-mismatch since step 0
+# expect: loss-input-mismatch at nll_of_probabilities.py:43 since step 0
 # twin: healthy/rl/reinforce.py
 """NLLLoss on probabilities: the loss is negative, and goes on falling."""
 
@@ -40,7 +40,7 @@ class Trainer:
 
     def step(self, x, y):
         self.optimizer.zero_grad()
-        loss = self.criterion(self.model(x), y)  # <
+        loss = self.criterion(self.model(x), y)
         loss.backward()
         self.optimizer.step()
         return loss.item()

@@ -1,4 +1,4 @@
-# expect: loss-input-mismatch since step 0
+# expect: loss-input-mismatch at sigmoid_twice.py:33 since step 0
 # twin: healthy/generative/sigmoid_autoencoder.py
 """A segmentation network that ends in a sigmoid, trained with BCEWithLogitsLoss."""
 
@@ -30,7 +30,7 @@ optimizer = optim.AdamW(model.parameters(), lr=1e-3)
 for step in range(12):
     image = torch.randn(8, 1, 16, 16)
     mask = (F.avg_pool2d(image, 3, 1, 1) > 0.1).float()
-    loss = criterion(model(image), mask)  # <
+    loss = criterion(model(image), mask)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-# expect: loss-input-mismatch since step 0
+# expect: loss-input-mismatch at softmax_cross_entropy.py:17 since step 0
 # twin: healthy/efficiency/distillation.py
 """Softmax at the end of the network, cross_entropy outside of it."""
 
@@ -14,6 +14,6 @@ optimizer = optim.Adam(model.parameters(), lr=1e-3)
 for epoch in range(20):
     x, y = torch.randn(32, 16), torch.randint(10, (32,))
     optimizer.zero_grad()
-    loss = criterion(model(x), y)  # <
+    loss = criterion(model(x), y)
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-# expect: non-differentiable-op in rate.* since step 0
+# expect: non-differentiable-op at bernoulli_dropout_rate.py:22 in rate.* since step 0
 """A learned dropout rate, whose mask is a plain Bernoulli sample."""
 
 import os
@@ -19,7 +19,7 @@ class LearnedDropout(nn.Module):
 
     def forward(self, x):
         keep = torch.sigmoid(self.rate(x))
-        mask = torch.bernoulli(keep)  # <
+        mask = torch.bernoulli(keep)
         return self.out(F.relu(self.body(x)) * mask)
 
 

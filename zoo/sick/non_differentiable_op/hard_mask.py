@@ -1,4 +1,4 @@
-# expect: non-differentiable-op in selector.* since step 0
+# expect: non-differentiable-op at hard_mask.py:19 in selector.* since step 0
 # twin: healthy/efficiency/learned_gate.py
 """Feature selection by a hard threshold on logits."""
 
@@ -16,7 +16,7 @@ opt = optim.Adam(model.parameters(), lr=1e-3)
 for i in range(20):
     x = torch.randn(32, 12)
     y = x[:, :3].sum(1, keepdim=True)
-    mask = (selector(x) > 0).float()  # <
+    mask = (selector(x) > 0).float()
     loss = F.mse_loss(predictor(x * mask), y)
     opt.zero_grad()
     loss.backward()

@@ -1,4 +1,4 @@
-# expect: non-differentiable-op in policy.* since step 0
+# expect: non-differentiable-op at sampled_action.py:21 in policy.* since step 0
 # twin: healthy/rl/reinforce.py
 """A policy trained through its sampled action, as if a sample had a derivative."""
 
@@ -18,7 +18,7 @@ class Agent(nn.Module):
         self.value = nn.Sequential(nn.Linear(5, 32), nn.Tanh(), nn.Linear(32, 1))
 
     def act(self, state):
-        return Categorical(logits=self.policy(state)).sample()  # <
+        return Categorical(logits=self.policy(state)).sample()
 
     def forward(self, state):
         action = self.act(state).float().unsqueeze(1)

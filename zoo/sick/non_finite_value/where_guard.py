@@ -1,4 +1,4 @@
-# expect: non-finite-value since step 0
+# expect: non-finite-value at where_guard.py:21 since step 0
 # twin: healthy/numerics/double_where.py
 """torch.where as a guard: the branch that is not taken multiplies zero by infinity in the backward."""
 
@@ -18,7 +18,7 @@ class Flow(nn.Module):
 
     def forward(self, x):
         h = self.net(x) * self.scale
-        return torch.where(h > 0, h.sqrt(), torch.zeros_like(h))  # <
+        return torch.where(h > 0, h.sqrt(), torch.zeros_like(h))
 
 
 flow = Flow()

@@ -1,4 +1,4 @@
-# expect: repeated-step since step 0
+# expect: repeated-step at inner_loop_without_backward.py:30 since step 0
 """Five steps for each backward: the inner loop was to compute the loss anew."""
 
 import os
@@ -27,4 +27,4 @@ for epoch in range(8):
     opt.zero_grad()
     loss.backward()
     for _ in range(5):
-        opt.step()  # <
+        opt.step()

@@ -1,4 +1,4 @@
-# expect: repeated-step since step 0
+# expect: repeated-step at step_twice.py:21 since step 0
 # twin: healthy/loops/lbfgs.py
 """optimizer.step() stands twice, once in the loop and once after the logging."""
 
@@ -18,4 +18,4 @@ for step in range(20):
     loss.backward()
     optimizer.step()
     if loss.item() >= 0:
-        optimizer.step()  # <
+        optimizer.step()

@@ -1,4 +1,4 @@
-# expect: repeated-step since step 0
+# expect: repeated-step at trainer_and_scheduler.py:33 since step 0
 """A trainer steps, and so does the hook of a subclass."""
 
 import os
@@ -30,7 +30,7 @@ class Trainer:
 
 class MyTrainer(Trainer):
     def after_step(self):
-        self.optimizer.step()  # <
+        self.optimizer.step()
         super().after_step()
 
 

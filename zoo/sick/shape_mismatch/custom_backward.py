@@ -1,4 +1,4 @@
-# expect: shape-mismatch since step 0
+# expect: shape-mismatch at custom_backward.py:31 since step 0
 """A custom matrix product whose backward returns a transposed gradient."""
 
 import os
@@ -28,7 +28,7 @@ class Projection(nn.Module):
         self.weight = nn.Parameter(torch.randn(10, 4) / 3)
 
     def forward(self, x):
-        return Project.apply(x, self.weight)  # <
+        return Project.apply(x, self.weight)
 
 
 model = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), Projection())

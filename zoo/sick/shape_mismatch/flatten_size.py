@@ -1,4 +1,4 @@
-# expect: shape-mismatch in fc since step 0
+# expect: shape-mismatch at flatten_size.py:21 in fc since step 0
 """The size after pooling was computed for images of another size."""
 
 import os
@@ -18,7 +18,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.conv(x)), 2)
-        return self.fc(x.flatten(1))  # <
+        return self.fc(x.flatten(1))
 
 
 net = Net()

@@ -1,4 +1,4 @@
-# expect: shape-mismatch since step 0
+# expect: shape-mismatch at transposed_input.py:17 since step 0
 """Channels last, where the first layer wants features: a transposition is missing."""
 
 import os
@@ -14,6 +14,6 @@ x = torch.randn(12, 40)  # features, samples
 y = torch.randn(40, 1)
 for _ in range(3):
     optimizer.zero_grad()
-    loss = F.mse_loss(model(x), y)  # <
+    loss = F.mse_loss(model(x), y)
     loss.backward()
     optimizer.step()

@@ -9,9 +9,8 @@ from torch import nn, optim
 
 torch.manual_seed(int(os.environ.get("SEED", 0)))
 layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.2, batch_first=True)
-model = nn.Sequential(
-    nn.Embedding(30, 16), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(16, 30)
-)
+encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+model = nn.Sequential(nn.Embedding(30, 16), encoder, nn.Linear(16, 30))
 optimizer = optim.AdamW(model.parameters(), lr=1e-3)
 model.train(False)
 for _ in range(15):

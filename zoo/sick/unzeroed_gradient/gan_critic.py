@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient
+# expect: unzeroed-gradient at gan_critic.py:22
 # twin: healthy/gans/plain_gan.py
 """A GAN that clears the generator's gradients only: the critic keeps what the generator's loss left, and its own."""
 
@@ -19,7 +19,7 @@ for step in range(30):
     fake = generator(torch.randn(32, 4))
     d_loss = bce(critic(real), torch.ones(32, 1)) + bce(critic(fake.detach()), torch.zeros(32, 1))
     d_loss.backward()
-    d_opt.step()  # <
+    d_opt.step()
 
     g_opt.zero_grad()
     g_loss = bce(critic(fake), torch.ones(32, 1))

@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient since step 1
+# expect: unzeroed-gradient at image_classifier.py:39 since step 1
 # twin: healthy/vision/digits.py
 """A small convolutional classifier. zero_grad is called once, before the loop."""
 
@@ -36,5 +36,5 @@ for epoch in range(2):
     for data, target in loader:
         loss = F.cross_entropy(net(data), target)
         loss.backward()
-        opt.step()  # <
+        opt.step()
     print(epoch, loss.item())

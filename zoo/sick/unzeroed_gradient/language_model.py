@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient since step 1
+# expect: unzeroed-gradient at language_model.py:51 since step 1
 # twin: healthy/language/tiny_gpt.py
 """A small causal transformer with a schedule and clipping. Clipping keeps the loss smooth, so nobody notices."""
 
@@ -48,5 +48,5 @@ for step in range(20):
     loss = F.cross_entropy(logits.reshape(-1, 40), ids[:, 1:].reshape(-1))
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()  # <
+    optimizer.step()
     scheduler.step()

@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient since step 1
+# expect: unzeroed-gradient at linear_regression.py:21 since step 1
 # twin: healthy/loops/accumulation.py
 """Linear regression by hand, and nobody clears the gradients."""
 
@@ -18,6 +18,6 @@ criterion = nn.MSELoss()
 for epoch in range(40):
     loss = criterion(model(x), y)
     loss.backward()
-    optimizer.step()  # <
+    optimizer.step()
     if epoch % 10 == 0:
         print(f"epoch {epoch} loss {loss.item():.4f}")

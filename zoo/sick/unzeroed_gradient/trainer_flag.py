@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient since step 1
+# expect: unzeroed-gradient at trainer_flag.py:39 since step 1
 # twin: healthy/loops/accumulating_trainer.py
 """A trainer with accumulation: the branch that clears the gradients is written for another condition."""
 
@@ -36,7 +36,7 @@ class Trainer:
         for index, batch in enumerate(batches, start=1):
             self.training_step(batch).backward()
             if index % self.config.accumulate == 0:
-                self.optimizer.step()  # <
+                self.optimizer.step()
             if index % self.config.log_every == 0:
                 self.optimizer.zero_grad()
 

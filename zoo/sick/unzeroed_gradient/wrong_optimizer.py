@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient since step 1
+# expect: unzeroed-gradient at wrong_optimizer.py:37 since step 1
 """Two optimizers, one for the embedding and one for the rest; only one of them clears its gradients."""
 
 import os
@@ -34,4 +34,4 @@ for _ in range(20):
     loss = F.cross_entropy(model(tokens), labels)
     loss.backward()
     slow.step()
-    fast.step()  # <
+    fast.step()

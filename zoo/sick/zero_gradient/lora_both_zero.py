@@ -22,9 +22,8 @@ class LoRALinear(nn.Module):
         return self.base(x) + x @ self.lora_a.T @ self.lora_b.T
 
 
-model = nn.Sequential(
-    LoRALinear(nn.Linear(10, 24)), nn.GELU(), LoRALinear(nn.Linear(24, 24)), nn.GELU(), nn.Linear(24, 2)
-)
+adapted = LoRALinear(nn.Linear(10, 24)), nn.GELU(), LoRALinear(nn.Linear(24, 24)), nn.GELU()
+model = nn.Sequential(*adapted, nn.Linear(24, 2))
 optimizer = optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 for _ in range(25):
     optimizer.zero_grad()

@@ -1,4 +1,4 @@
-# expect: exploding-gradient by step 12
+# expect: oversized-update by step 6
 """SGD with a learning rate of thirty: each step overshoots more than the one before."""
 
 import os
