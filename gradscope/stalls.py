@@ -3,8 +3,8 @@
 Pure functions of a recording.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -171,12 +171,12 @@ def _stalls(recording: Recording) -> tuple[Stall, ...]:
     if not still or not recording.operations:
         return ()
     flow, step = flow_of(recording.operations), _traced_step(recording)
-    found: dict[int, list[Idle]] = {}
+    found: dict[int, tuple[Operation, list[Idle]]] = {}
     for each in still:
         names = (each.parameter.path, *each.parameter.aliases)
-        for index in _ends(flow, names) if each.since <= step else ():
-            found.setdefault(index, []).append(each)
-    return tuple(Stall(flow.by_index[index], tuple(found[index])) for index in sorted(found))
+        for operation in _ends(flow, names) if each.since <= step else _shut(recording, flow, names, each.since):
+            found.setdefault(operation.index, (operation, []))[1].append(each)
+    return tuple(Stall(operation, tuple(victims)) for _, (operation, victims) in sorted(found.items()))
 
 
 def _traced_step(recording: Recording) -> int:
@@ -184,20 +184,46 @@ def _traced_step(recording: Recording) -> int:
     return max((loss.step for loss in flow_of(recording.operations).losses), default=-1)
 
 
-def _ends(flow: Flow, names: Iterable[str]) -> frozenset[int]:
+def _ends(flow: Flow, names: Iterable[str]) -> list[Operation]:
     """On the ways from a parameter to the loss, the first operations whose results received more than zeros."""
+    return _first(flow, names, lambda operation: operation.gradient not in (None, ZERO))
+
+
+def _shut(recording: Recording, flow: Flow, names: Iterable[str], since: int) -> list[Operation]:
+    """Rectifiers on all ways from a parameter to the loss that let nothing through since a step after the trace."""
+    found = _first(flow, names, lambda operation: operation.is_loss or _is_shut(recording, flow, operation, since))
+    return [] if any(each.is_loss for each in found) else [replace(each, values=ZERO) for each in found]
+
+
+def _first(flow: Flow, names: Iterable[str], chosen: Callable[[Operation], bool]) -> list[Operation]:
+    """The first operations of a kind on the ways from a parameter to the loss."""
     stack = [edge for name in names for edge in flow.uses.get(name, ())]
-    seen, ends = set[int](), set[int]()
+    seen, found = set[int](), list[Operation]()
     while stack:
         operand, operation = stack.pop()
         if operation.index in seen or operation.index not in flow.toward_loss or not flow.passes(operand, operation):
             continue
         seen.add(operation.index)
-        if operation.gradient in (None, ZERO):
-            stack.extend(flow.edges.get(operation.index, ()))
+        if chosen(operation):
+            found.append(operation)
         else:
-            ends.add(operation.index)
-    return frozenset(ends)
+            stack.extend(flow.edges.get(operation.index, ()))
+    return found
+
+
+def _is_shut(recording: Recording, flow: Flow, operation: Operation, since: int) -> bool:
+    """Whether a rectifier gave only zeros, or was given nothing above zero, in all observed steps since this one."""
+    if operation.name not in RECTIFIERS or not operation.operands:
+        return False
+    source = flow.origin(operation.operands[0])
+    columns = {site.path: column for column, site in enumerate(recording.sites_of(Kind.ACTIVATION))}
+    fed_by = columns.get(source.module) if source is not None and source.module != operation.module else None
+    column = columns.get(operation.module) if fed_by is None else fed_by
+    if column is None:
+        return False
+    rows = np.array([step.index >= since for step in recording.observed], bool)
+    highest = recording.values(Kind.ACTIVATION, Statistic.MAX if fed_by is not None else Statistic.ABS_MAX, [column])
+    return bool(rows.any()) and bool((highest[rows] <= 0).all())
 
 
 def _zero_valued(recording: Recording) -> frozenset[str]:

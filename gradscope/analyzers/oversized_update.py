@@ -30,8 +30,9 @@ class OversizedUpdate(Analyzer):
     In each observed step the norm of all updates together is divided by the norm of all weights after it. A large ratio
     alone is no fault, so there has to be harm, too. Either gradients become NaN or Inf right after a step with a ratio
     of `whole`. Or the gradients grow `growth`-fold within `window` steps, all with a ratio of `ratio`, and are `held`
-    times what they were after `patience` steps. Or `steps` observed steps had such a ratio, gradients are larger than
-    at first, and a trace of a step after `patience` steps finds a loss `climb` times that of the first one.
+    times what they were after `patience` steps. Or `steps` observed steps had such a ratio, gradients are `climb` times
+    the first one, and a trace of a step after `patience` steps finds a loss `climb` times the first one. If in so many
+    steps the ratio was `whole`, so that they replaced the weights, a loss above the first one is harm enough.
 
     ## What it is not
     The first steps of Adam, small heads and parameters that begin at zero (a large ratio, but the loss falls),
@@ -81,7 +82,7 @@ class OversizedUpdate(Analyzer):
     )
     whole: float = field(
         default=0.5,
-        metadata={"unit": "share of the weights", "reason": "what it takes to blame an update for the NaN after it"},
+        metadata={"unit": "share of the weights", "reason": "the weights are replaced, not changed"},
     )
     growth: float = field(
         default=1e3, metadata={"unit": "ratio over time", "reason": "gradients of healthy runs do not grow so in steps"}
@@ -112,7 +113,7 @@ class OversizedUpdate(Analyzer):
         found = self._overflow(recording, ratios) or self._growth(recording, ratios)
         if found is None and len(large) >= self.steps:
             found = self._climb(recording, ratios, large)
-            if found is None and not recording.complete and self._is_worth_a_look(recording):
+            if found is None and not recording.complete and self._is_worth_a_look(recording, ratios):
                 yield Request("updates rival the weights: has the loss climbed?")
         if found is not None:
             yield found
@@ -159,23 +160,30 @@ class OversizedUpdate(Analyzer):
         begin, end = min(recording.losses, default=0), max(recording.losses, default=0)
         before = [row for row in large if recording.observed[row].index < end]
         first, last = recording.losses.get(begin, np.nan), recording.losses.get(end, np.nan)
-        if end - begin < self.patience or len(before) < self.steps or not last > self.climb * first > 0:
+        violent = self._is_violent(ratios[before])
+        limit = 1.0 if violent else self.climb
+        if end - begin < self.patience or len(before) < self.steps or not last > limit * first > 0:
             return None
-        if not self._are_high(gradient_norms(recording), self.climb):
+        if not violent and not self._are_high(gradient_norms(recording), self.climb):
             return None
         return self._found(
             recording,
             before[0],
             message=f"the updates rival the weights, and the loss has climbed {last / first:.2g}-fold",
             evidence=f"{_told(recording, ratios, [before[0], before[-1]])} (limit {self.ratio:.0%}); "
-            f"the loss was {first:.3g} in step {begin} and {last:.3g} in step {end} (limit {self.climb:g}-fold)",
+            f"loss: {first:.3g} in step {begin}, {last:.3g} in step {end} (limit {limit:g}-fold)",
         )
 
-    def _is_worth_a_look(self, recording: Recording) -> bool:
-        """Whether a later loss is not known yet, and gradients are larger than they were at first."""
+    def _is_worth_a_look(self, recording: Recording, ratios: Floats) -> bool:
+        """Whether a later loss is not known yet, and could have climbed."""
         known = recording.losses
         early = bool(known) and max(known) - min(known) < self.patience
-        return early and self._is_late(recording) and self._are_high(gradient_norms(recording), self.climb)
+        suspect = self._is_violent(ratios) or self._are_high(gradient_norms(recording), self.climb)
+        return early and self._is_late(recording) and suspect
+
+    def _is_violent(self, ratios: Floats) -> bool:
+        """Whether step after step has replaced the weights rather than changed them."""
+        return int(np.sum(ratios > self.whole)) >= self.steps
 
     def _is_late(self, recording: Recording) -> bool:
         """Whether the first steps, from which a run may recover, are over."""

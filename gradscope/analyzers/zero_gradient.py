@@ -156,11 +156,12 @@ class ZeroGradient(Analyzer):
 def _explained(recording: Recording) -> Iterator[str]:
     """Parameters whose zeros are findings of other analyzers."""
     found = stalls(recording)
-    dead = [stall.operation for stall in found if is_dead(stall)]
-    after = {each.index for each in flow_of(recording.operations).downstream(dead)} if dead else set()
     for stall in found:
-        if is_dead(stall) or is_saturated(stall) or is_flat(stall) or stall.operation.index in after:
+        if is_dead(stall) or is_saturated(stall) or is_flat(stall):
             yield from stall.paths
+    dead = [stall.operation for stall in found if is_dead(stall)]
+    for operation in flow_of(recording.operations).downstream(dead):  # whatever they multiply is zero
+        yield from operation.parameters
 
 
 def _once(recording: Recording, victims: Sequence[Idle]) -> tuple[Idle, ...]:
