@@ -79,9 +79,13 @@ class BrokenTie:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The optimizers that have stepped; orphans and strays, known when the run is over; ties that broke."""
+    """The optimizers that have stepped; orphans and strays, known when the run is over; ties that broke.
+
+    `double` says that a part of another model ran that looks like one of this, has gradients and is in no optimizer.
+    """
 
     optimizers: tuple[OptimizerInfo, ...] = ()
     orphans: tuple[Orphan, ...] = ()
     strays: tuple[Stray, ...] = ()
     ties: tuple[BrokenTie, ...] = ()
+    double: bool = False

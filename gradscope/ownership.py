@@ -10,7 +10,8 @@ def stale(recording: Recording) -> tuple[tuple[OptimizerInfo, tuple[Orphan, ...]
     """Optimizers that hold tensors without any gradient, each with the parameters that they seem to be meant for.
 
     Those are trained by nobody, and stand where the optimizer's tensors once stood. Or they match the tensors without
-    a gradient by their dimensions: all that the optimizer holds, or as many as are beside what it does train.
+    a gradient by their dimensions: where it trains none of the model there is one for each of them, else they are
+    more than those or as many.
     """
     return recording.once(_stale)
 
@@ -44,6 +45,6 @@ def _meant(optimizer: OptimizerInfo, orphans: tuple[Orphan, ...]) -> tuple[Orpha
     dimensions = sorted(len(shape) for shape in optimizer.idle)
     needed = sorted(len(orphan.shape) for orphan in orphans)
     if optimizer.parameters:
-        return orphans if dimensions == needed else ()
+        return orphans if all(dimensions.count(each) <= needed.count(each) for each in dimensions) else ()
     whole = len(dimensions) == optimizer.foreign
     return orphans if whole and all(needed.count(each) <= dimensions.count(each) for each in needed) else ()

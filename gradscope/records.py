@@ -144,6 +144,7 @@ class EventKind(StrEnum):
     CHECKED = "checked"
     CLIPPED = "clipped"
     UNSCALED = "unscaled"
+    LEAKED = "leaked"
 
 
 class Change(NamedTuple):
@@ -171,7 +172,8 @@ class LoopEvent:
     `clipped` and `unscaled` events are those of torch's own functions in a traced step: `gradients` are the parameters
     whose gradients they changed (none: there was nothing to clip, for an iterator had come to its end before), `limit`
     is the limit, or the loss scale at the beginning. A `clipped` event with `changed` stands in the step after the one
-    whose gradients were changed too late.
+    whose gradients were changed too late. A `leaked` event tells of an optimizer that, in the step `since`, has used
+    `gradients` which the loss of the optimizer `rival` had left.
     """
 
     kind: EventKind
@@ -188,6 +190,8 @@ class LoopEvent:
     gradients: tuple[str, ...] = ()
     limit: float | None = None
     changed: tuple[Change, ...] = ()
+    rival: str = ""
+    since: int | None = None
 
     @property
     def misused(self) -> bool:

@@ -76,6 +76,13 @@ def head_made_anew_after_the_optimizer() -> gradscope.Scope:
     return Trainer(network()).fit()
 
 
+def weight_norm_after_the_optimizer() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    parametrizations.weight_norm(net[0])
+    return fit(net, optimizer)
+
+
 def state_assigned_in_the_middle() -> gradscope.Scope:
     net = network()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
@@ -95,6 +102,7 @@ def state_assigned_in_the_middle() -> gradscope.Scope:
         (optimizer_of_a_copy, 0, "0.weight"),
         (optimizer_of_a_copy_with_adam_and_zeros_kept, 0, "0.weight"),
         (head_made_anew_after_the_optimizer, 0, "2.weight"),
+        (weight_norm_after_the_optimizer, 0, "0.parametrizations.weight.original0"),
         (state_assigned_in_the_middle, 3, "0.weight"),
     ],
 )
@@ -129,6 +137,18 @@ def test_a_model_is_found_though_its_optimizer_has_a_copys_parameters_only() -> 
             optimizer.step()
     (report,) = everything.reports().values()
     assert [finding.analyzer for finding in report.findings] == ["stale-optimizer"]
+
+
+def test_steps_for_the_sake_of_a_schedule_raise_no_alarm() -> None:
+    with watch_everything() as everything:
+        net, other = network(), network().eval().requires_grad_(False)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+        for _ in range(STEPS):
+            other(torch.randn(5, 6))
+            optimizer.step()
+            schedule.step()
+    assert not [finding for report in everything.reports().values() for finding in report.findings]
 
 
 def test_tensors_of_their_own_are_watched_by_nobody() -> None:

@@ -28,12 +28,14 @@ class StaleOptimizer(Analyzer):
     parameters of the model and had no gradient in any of its steps, or the model has replaced
     parameters that it held. In their place are parameters that received gradients, are in no optimizer of the
     process, and have not changed. Or none of what it holds ever had a gradient or
-    moved, and no module of its model ran.
+    moved, no module of its model ran, and another model did whose parameters look like its own, have gradients and
+    are in no optimizer.
 
     ## What it is not
     Optimizers of other models (their tensors have gradients), learned inputs, master copies in full precision (they
     have gradients, and the model's weights move), averaged copies (in no optimizer), weights that the program moves
-    by hand, and an optimizer that has taken over: the one before it does not step any more.
+    by hand, an optimizer that has taken over (the one before it does not step any more), and one that steps for the
+    sake of its schedule, while no model runs.
 
     ## How to fix it
     Make the optimizer after the last change of the model, from `model.parameters()` of the model that runs.
@@ -71,7 +73,7 @@ class StaleOptimizer(Analyzer):
             return
         for optimizer, orphans in stale(recording):
             yield self._found(optimizer, orphans)
-        if recording.steps and not recording.modules and not recording.lost:
+        if recording.inventory.double and not recording.modules:
             yield from self._of_another_model(recording)
 
     def _found(self, optimizer: OptimizerInfo, orphans: tuple[Orphan, ...]) -> Finding:

@@ -7,6 +7,7 @@ from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from gradscope.hooks import statistics
@@ -105,6 +106,15 @@ class Holdings:
             if step is not None and id(item.parameter) not in elsewhere:
                 quiet = not self._registry.trains(item.module)
                 yield Orphan(item.path, item.module, tuple(item.parameter.shape), step, quiet)
+
+    def double(self) -> bool:
+        """Whether a part of another model ran that looks like one of this, has gradients and is in no optimizer."""
+        shapes = {tuple(item.parameter.shape) for item in self._registry.parameters if not is_lazy(item.parameter)}
+        tables = [module._parameters.values() for module in self._registry.foreign()]
+        held = (tensor for table in tables for tensor in table if tensor is not None and tensor.grad is not None)
+        alone = [tensor for tensor in held if tuple(tensor.shape) in shapes]
+        elsewhere = held_anywhere() if alone else set()
+        return any(id(tensor) not in elsewhere for tensor in alone)
 
     def _unmoved_since(self, parameter: Tensor) -> int | None:
         """The step since which a parameter was noticed and has not moved; None if it has, or nobody knows."""

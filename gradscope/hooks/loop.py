@@ -21,6 +21,7 @@ from torch.optim.optimizer import Optimizer
 from gradscope.hooks.clipping import Afterwards
 from gradscope.hooks.evaluation import Evaluation
 from gradscope.hooks.frames import user_location
+from gradscope.hooks.leaks import Leaks
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
@@ -74,6 +75,7 @@ class Loop:
         self.states = GradientStates(registry, recorder.readback)
         self._evaluation = Evaluation(registry, recorder)
         self._afterwards = Afterwards(registry, recorder)
+        self._leaks = Leaks(registry, recorder)
         self._strays = Strays(registry)
         self._ties = Ties(registry)
         self._optimizers: set[int] = set()
@@ -105,6 +107,7 @@ class Loop:
         elif self.phase is Phase.AFTER and not self._depth:
             self._close_without_optimizer()
         self._recorder.log.mark = len(self._recorder.log.entries)
+        self._leaks.forward_begins()
         self._enter(Phase.FORWARD)
         if not self._optimizers_seen:
             self._listener.boundary()
@@ -120,6 +123,7 @@ class Loop:
         self._evaluation.backward_begins()
         self._afterwards.look()
         dropped = self.states.backward_begins()
+        self._leaks.backward_begins(self.states.touched)
         if dropped and not self._depth and self._recorder.log.backwards:
             self._finish(StepEnd.CLEARED, split=True)
         if self._recorder.observing:
@@ -134,6 +138,7 @@ class Loop:
         log = self._recorder.log
         if self.states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
             log.tasks.add(task)
+        self._leaks.backward_ends(self.states._received)
         self._stepped_inside = False
         if log.observed and not self._optimizers_seen:
             self._parameters.gradients(self.states.touched())
@@ -176,6 +181,7 @@ class Loop:
         """An optimizer has stepped."""
         owned = self._parameters.owned(optimizer)
         self._recorder.holdings.stepped(optimizer, self._recorder.log.index)
+        self._leaks.stepped(optimizer, owned, self.states.touched)
         if not len(owned):
             return
         self._optimizers_seen = True
@@ -227,6 +233,7 @@ class Loop:
         """The run is over: note which parameters nobody has trained."""
         self._recorder.orphans = tuple(self._recorder.holdings.orphans())
         self._recorder.strays = self._strays.lost()
+        self._recorder.double = not self._registry.executed and self._recorder.holdings.double()
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""

@@ -52,6 +52,7 @@ class Recorder:
         self.orphans: tuple[Orphan, ...] = ()
         self.strays: tuple[Stray, ...] = ()
         self.ties: list[BrokenTie] = []
+        self.double = False
         self.lost: dict[str, None] = {}
         self.spent = 0.0
         self._total = 0.0
@@ -211,7 +212,7 @@ class Recorder:
             verifications=tuple(self.verifications),
             failure=self.failure,
             lost=tuple(self.lost),
-            inventory=Inventory(self.holdings.infos(), self.orphans, self.strays, tuple(self.ties)),
+            inventory=Inventory(self.holdings.infos(), self.orphans, self.strays, tuple(self.ties), self.double),
             complete=complete,
         )
 

@@ -163,6 +163,10 @@ class Registry:
         """All modules of the watched models, with their paths."""
         return self._modules.values()
 
+    def foreign(self) -> Iterator[nn.Module]:
+        """Some of the modules of other models that have run while this one was watched."""
+        yield from (module for known in self._foreign.values() if (module := known()) is not None)
+
     def trains(self, path: str) -> bool:
         """Whether the module of this path is in training mode."""
         return any(module.training for module, its in self._modules.values() if its == path)

@@ -10,9 +10,12 @@ LEFT = Orphan("fc.weight", "fc", (2, 3), step=1), Orphan("fc.bias", "fc", (2,), 
 SHAPES = (2, 3), (2,)
 
 
-def found(*optimizers: OptimizerInfo, orphans: tuple[Orphan, ...] = LEFT, **options: Any) -> list[Finding]:
+def found(
+    *optimizers: OptimizerInfo, orphans: tuple[Orphan, ...] = LEFT, double: bool = False, **options: Any
+) -> list[Finding]:
     given: dict[str, Any] = {"complete": True, "calls": {"fc": Call.GRAD}} | options
-    return list(StaleOptimizer().analyze(recording(inventory=Inventory(optimizers, orphans), **given)))
+    inventory = Inventory(optimizers, orphans, double=double)
+    return list(StaleOptimizer().analyze(recording(inventory=inventory, **given)))
 
 
 def test_fires_on_an_optimizer_of_a_copy() -> None:
@@ -25,6 +28,11 @@ def test_fires_on_a_head_that_was_made_anew_with_another_size() -> None:
     assert found(OptimizerInfo("SGD", ("body.weight",), steps=5, foreign=2, idle=((7, 3), (7,))))
 
 
+def test_fires_on_a_weight_that_became_two() -> None:
+    made = Orphan("fc.original0", "fc", (2, 1)), Orphan("fc.original1", "fc", (2, 3))
+    assert found(OptimizerInfo("SGD", ("fc.bias",), steps=5, foreign=1, idle=((2, 3),)), orphans=made)
+
+
 def test_fires_on_parameters_that_were_replaced() -> None:
     (finding,) = found(OptimizerInfo("SGD", ("body.weight",), steps=5, replaced=("fc.bias",)))
     assert finding.sites == ("fc.bias",)
@@ -33,7 +41,7 @@ def test_fires_on_parameters_that_were_replaced() -> None:
 def test_fires_on_a_model_that_never_ran() -> None:
     held = OptimizerInfo("SGD", ("fc.weight",), steps=5)
     idle = ParameterInfo("fc.weight", "fc", optimizer_steps=5)
-    (finding,) = found(held, orphans=(), calls=None, parameters=[idle])
+    (finding,) = found(held, orphans=(), double=True, calls=None, parameters=[idle])
     assert "of a model that never ran" in finding.message
 
 
@@ -41,9 +49,11 @@ def test_silent_on_a_model_that_ran_or_moved_or_had_gradients() -> None:
     held = OptimizerInfo("SGD", ("fc.weight",), steps=5)
     idle = ParameterInfo("fc.weight", "fc", optimizer_steps=5)
     fed = ParameterInfo("fc.weight", "fc", optimizer_steps=5, contributions=5)
-    assert not found(held, orphans=(), parameters=[idle])
-    assert not found(held, orphans=(), calls=None, parameters=[fed])
-    assert not found(held, orphans=(), calls=None, parameters=[idle], update={"fc.weight": 1.0})
+    assert not found(held, orphans=(), double=True, parameters=[idle])
+    assert not found(held, orphans=(), double=True, calls=None, parameters=[fed])
+    moved = {"fc.weight": 1.0}
+    assert not found(held, orphans=(), double=True, calls=None, parameters=[idle], update=moved)
+    assert not found(held, orphans=(), calls=None, parameters=[idle])
 
 
 def test_silent_on_another_models_optimizer() -> None:
