@@ -45,6 +45,7 @@ def _meant(optimizer: OptimizerInfo, orphans: tuple[Orphan, ...]) -> tuple[Orpha
     dimensions = sorted(len(shape) for shape in optimizer.idle)
     needed = sorted(len(orphan.shape) for orphan in orphans)
     if optimizer.parameters:
-        return orphans if all(dimensions.count(each) <= needed.count(each) for each in dimensions) else ()
+        fits = dimensions and all(dimensions.count(each) <= needed.count(each) for each in dimensions)
+        return orphans if fits else ()
     whole = len(dimensions) == optimizer.foreign
     return orphans if whole and all(needed.count(each) <= dimensions.count(each) for each in needed) else ()
