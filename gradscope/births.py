@@ -1,11 +1,12 @@
 """Where NaN or Inf was born among traced operations, and which operations can bear it. Pure functions."""
 
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isnan
+from math import inf, isnan
 from typing import TypeAlias
 
-from gradscope.dataflow import Flow
+from gradscope.dataflow import Flow, expression
 from gradscope.traces import Operation, Range
 
 MOST_ROWS = 6
@@ -50,6 +51,9 @@ EDGED = frozenset(ADVICE) - {
     *("cross_entropy", "nll_loss", "softmax", "log_softmax", "scaled_dot_product_attention"),
     *("multi_head_attention_forward", "mul", "mul_", "std", "var", "div_", "log1p"),
 }
+QUOTIENTS = frozenset({"div", "true_divide", "truediv", "truediv_"})
+NUMBER_ABOVE = re.compile(r"[\d.]+(?:e-?\d+)?\s*/")
+SOFTMAXES = frozenset({"log_softmax", "softmax"})
 
 
 Table: TypeAlias = tuple[tuple[str, ...], ...]
@@ -76,13 +80,31 @@ def birth(flow: Flow, step: int, parameters: Collection[str] = ()) -> Birth | No
     return _in_forward(flow, step) or _in_backward(flow, step, parameters)
 
 
-def candidates(operations: Iterable[Operation]) -> tuple[Operation, ...]:
-    """Those that can bear NaN or Inf from ordinary numbers; of equal ones on one line only the first."""
+def candidates(operations: Iterable[Operation], *, graphless: bool = False) -> tuple[Operation, ...]:
+    """Those that can bear NaN or Inf from ordinary numbers; of equal ones on one line only the first.
+
+    With `graphless`, also what is computed from data alone: it can bear them in a forward, and in no backward.
+    """
     found: dict[object, Operation] = {}
+    seen: dict[int, Operation] = {}
     for operation in operations:
-        if operation.name in EDGED and operation.had_graph:
+        seen[operation.index] = operation
+        if _is_edged(operation, seen) and (operation.had_graph or graphless):
             found.setdefault((operation.location, operation.name), operation)
     return tuple(found.values())
+
+
+def _is_edged(operation: Operation, before: Mapping[int, Operation]) -> bool:
+    """Where what is divided is no number, the number is below; a softmax needs a row that is masked."""
+    if operation.name in QUOTIENTS and len(operation.operands) == 1:
+        text = expression(operation)
+        return "/" not in text or NUMBER_ABOVE.match(text) is not None
+    makers = (before[source] for source in operation.sources if source in before)
+    return operation.name in EDGED or (operation.name in SOFTMAXES and any(map(_writes_inf, makers)))
+
+
+def _writes_inf(operation: Operation) -> bool:
+    return operation.values is not None and operation.values.low == -inf
 
 
 def advice(operation: Operation) -> str:

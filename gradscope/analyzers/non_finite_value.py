@@ -182,7 +182,8 @@ class NonFiniteValue(Analyzer):
         fix = f"{first}look into {site.path!r} for {EDGES}"
         evidence = f"its output holds {word}, {others}"
         before = recording.sites_of(Kind.ACTIVATION)[column - 1] if column else None
-        suspects = candidates(_between(recording, before, site))
+        passed = tuple(_between(recording, before, site))
+        suspects = candidates(passed) or candidates(passed, graphless=True)
         table = _table(recording, Kind.ACTIVATION, bad, range(column + 1))
         return self._found(recording.observed[bad], site, message, evidence, fix, suspects=suspects, table=table)
 
@@ -240,7 +241,8 @@ class NonFiniteValue(Analyzer):
         if suspects:
             several = len(suspects) > 1
             evidence += f"; {_named(suspects)} all there that can bear it, by the trace of step {suspects[0].step}"
-            more |= {} if several else {"location": suspects[0].location}
+            lines = {each.location and (each.location.file, each.location.line) for each in suspects}
+            more |= {"location": suspects[0].location} if len(lines) == 1 else {}
             fix = fix if several else advice(suspects[0])
         sites = (site.path,) if site else ()
         return self.finding(step=step.index, sites=sites, message=message, evidence=evidence, why=WHY, fix=fix, **more)

@@ -26,9 +26,14 @@ FINITE, NAN, ABOVE = Range(-1.0, 1.0), Range(nan, nan), Range(0.0, inf)
 
 def operation(index: int, name: str, *sources: int, **fields: Any) -> Operation:
     operands = tuple(Operand((4,), source, has_graph=True) for source in sources)
-    place = Location("net.py", 10 + index)
-    options: dict[str, Any] = {"values": FINITE, "gradient": FINITE, "has_graph": True} | fields
-    return Operation(index, name, location=place, operands=operands or (Operand(has_graph=True),), **options)
+    options: dict[str, Any] = {
+        "values": FINITE,
+        "gradient": FINITE,
+        "has_graph": True,
+        "location": Location("net.py", 10 + index),
+        "operands": operands or (Operand(has_graph=True),),
+    }
+    return Operation(index, name, **options | fields)
 
 
 def run(**options: Any) -> Recording:
@@ -196,11 +201,48 @@ def test_fires_with_the_only_line_that_can_bear_it_when_another_step_was_traced(
 
 
 def test_fires_without_a_line_where_several_can_bear_it() -> None:
-    suspects = [operation(i, name, i - 1) for i, name in enumerate(("log", "sqrt", "div", "exp"), start=1)]
+    suspects = [operation(i, name, i - 1) for i, name in enumerate(("log", "sqrt", "acos", "exp"), start=1)]
     trace = [operation(0, "linear", module="head"), *suspects, operation(5, "mean", 4, is_loss=True)]
     (finding,) = found(run(activation_gradient=BACK | {"head": [0.1, nan, nan]}, operations=trace))
     assert finding.location is None
-    assert "log at net.py:11, sqrt at net.py:12, div at net.py:13 and 1 more are all there" in finding.evidence
+    assert "log at net.py:11, sqrt at net.py:12, acos at net.py:13 and 1 more are all there" in finding.evidence
+
+
+def test_fires_with_the_line_where_all_that_can_bear_it_stands_on_one() -> None:
+    line = Location("net.py", 20)
+    suspects = [operation(1, "exp", 0, location=line), operation(2, "log", 1, location=replace(line, column=4))]
+    trace = [operation(0, "linear", module="head"), *suspects, operation(3, "mean", 2, is_loss=True)]
+    (finding,) = found(run(activation_gradient=BACK | {"head": [0.1, nan, nan]}, operations=trace))
+    assert str(finding.location) == "net.py:20"
+    assert "exp at net.py:20, log at net.py:20 are all there" in finding.evidence
+
+
+def test_fires_at_the_softmax_of_a_mask_and_not_at_a_quotient_with_a_number() -> None:
+    scaled = Location("net.py", 11, source="scores = q @ k / 12**0.5", column=9, end=24)
+    trace = [
+        operation(0, "linear", module="fc2"),
+        operation(1, "div", 0, module="head", location=scaled),
+        operation(2, "masked_fill", 1, module="head", values=Range(-inf, 1.0)),
+        operation(3, "softmax", 2, module="head"),
+        operation(4, "mean", 3, is_loss=True),
+    ]
+    (finding,) = found(run(activation=FINE | {"head": [1.0, nan, nan]}, operations=trace))
+    assert str(finding.location) == "net.py:13"
+    assert "softmax at net.py:13 is all there" in finding.evidence
+
+
+def test_fires_at_a_number_that_is_divided_by_a_tensor() -> None:
+    inverse = Location("net.py", 11, source="inverse = 1 / x", column=10, end=15)
+    trace = [operation(0, "linear", module="fc2"), operation(1, "div", 0, module="head", location=inverse)]
+    (finding,) = found(run(activation=FINE | {"head": [1.0, nan, nan]}, operations=trace))
+    assert finding.location == inverse
+
+
+def test_fires_at_what_is_computed_from_data_alone() -> None:
+    quotient = operation(0, "div", module="fc1", operands=(Operand((4,)), Operand((4,))), has_graph=False)
+    trace = [quotient, operation(1, "linear", 0, module="fc2"), operation(2, "mean", 1, is_loss=True)]
+    (finding,) = found(run(activation={name: [1.0, nan, nan] for name in FINE}, operations=trace))
+    assert str(finding.location) == "net.py:10"
 
 
 def test_fires_and_asks_for_a_trace_unless_the_weights_hide_everything() -> None:
