@@ -8,7 +8,7 @@ NOT_CORE := $(wildcard tests/integrations tests/test_guides.py tests/test_models
 	tests/test_overhead.py tests/test_packaging.py tests/test_site.py tests/test_tour.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest lint types contracts drift models bench docs dist format clean
+.PHONY: help setup demo test test-oldest lint types contracts drift models zoo bench docs dist format clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ drift: $(READY)  ## Are the analyzers' pages up to date?
 
 models: $(READY)  ## Train 264 real models watched and unwatched and write docs/models.md
 	$(RUN)python -m benchmarks.models
+
+zoo: $(READY)  ## Run the sick and healthy programs of zoo/ and write docs/zoo.md
+	$(RUN)python -m benchmarks.zoo
 
 bench: $(READY)  ## Time a step, watched in many ways (half an hour)
 	$(RUN)python -W ignore -m benchmarks.overhead

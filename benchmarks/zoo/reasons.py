@@ -2,7 +2,7 @@
 
 REASONS: dict[str, str] = {
     "sick/exploding_gradient/recurrent_matrix": (
-        "one module runs 25 times in a step, and its calls are one site: the growth from call to call is merged, and "
-        "at this learning rate nothing grows from step to step."
+        "one module runs 25 times in a step, and its calls are one site: the growth from call to call is merged into "
+        "it, and from step to step nothing grows, for the gradients are clipped."
     ),
 }
