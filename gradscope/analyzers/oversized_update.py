@@ -30,9 +30,10 @@ class OversizedUpdate(Analyzer):
     In each observed step the norm of all updates together is divided by the norm of all weights after it. A large ratio
     alone is no fault, so there has to be harm, too. Either gradients become NaN or Inf right after a step with a ratio
     of `whole`. Or the gradients grow `growth`-fold within `window` steps, all with a ratio of `ratio`, and are `held`
-    times what they were after `patience` steps. Or `steps` observed steps had such a ratio, gradients are `climb` times
-    the first one, and a trace of a step after `patience` steps finds a loss `climb` times the first one. If in so many
-    steps the ratio was `whole`, so that they replaced the weights, a loss above the first one is harm enough.
+    times what they were after `patience` steps. Or `steps` observed steps had such a ratio, which add up to `way` or
+    leave gradients `climb` times the first one, and a trace of a step after `patience` steps finds a loss `climb` times
+    the first one. If in so many steps the ratio was `whole`, so that they replaced the weights, a loss above the first
+    one is harm enough.
 
     ## What it is not
     The first steps of Adam, small heads and parameters that begin at zero (a large ratio, but the loss falls),
@@ -83,6 +84,9 @@ class OversizedUpdate(Analyzer):
     whole: float = field(
         default=0.5,
         metadata={"unit": "share of the weights", "reason": "the weights are replaced, not changed"},
+    )
+    way: float = field(
+        default=2.0, metadata={"unit": "times the weights", "reason": "Adam with a rate of 0.1 moves 1.5 at first"}
     )
     growth: float = field(
         default=1e3, metadata={"unit": "ratio over time", "reason": "gradients of healthy runs do not grow so in steps"}
@@ -160,11 +164,11 @@ class OversizedUpdate(Analyzer):
         begin, end = min(recording.losses, default=0), max(recording.losses, default=0)
         before = [row for row in large if recording.observed[row].index < end]
         first, last = recording.losses.get(begin, np.nan), recording.losses.get(end, np.nan)
-        violent = self._is_violent(ratios[before])
-        limit = 1.0 if violent else self.climb
+        replaced = int(np.sum(ratios[before] > self.whole)) >= self.steps
+        limit = 1.0 if replaced else self.climb
         if end - begin < self.patience or len(before) < self.steps or not last > limit * first > 0:
             return None
-        if not violent and not self._are_high(gradient_norms(recording), self.climb):
+        if not self._is_suspect(recording, ratios[before]):
             return None
         return self._found(
             recording,
@@ -178,12 +182,12 @@ class OversizedUpdate(Analyzer):
         """Whether a later loss is not known yet, and could have climbed."""
         known = recording.losses
         early = bool(known) and max(known) - min(known) < self.patience
-        suspect = self._is_violent(ratios) or self._are_high(gradient_norms(recording), self.climb)
-        return early and self._is_late(recording) and suspect
+        return early and self._is_late(recording) and self._is_suspect(recording, ratios)
 
-    def _is_violent(self, ratios: Floats) -> bool:
-        """Whether step after step has replaced the weights rather than changed them."""
-        return int(np.sum(ratios > self.whole)) >= self.steps
+    def _is_suspect(self, recording: Recording, ratios: Floats) -> bool:
+        """Whether large updates have replaced the weights several times over, or gradients are larger than at first."""
+        way = float(ratios[ratios > self.ratio].sum())
+        return way > self.way or self._are_high(gradient_norms(recording), self.climb)
 
     def _is_late(self, recording: Recording) -> bool:
         """Whether the first steps, from which a run may recover, are over."""
