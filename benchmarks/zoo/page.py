@@ -18,8 +18,8 @@ HEAD = """\
 {summary}
 
 `zoo/` holds training scripts as people write them, with a fault, with two, or with none. The first line of each says
-what is expected of it (`zoo/README.md` has the grammar). `make zoo` runs each {seeds} times, with another seed each time,
-through the same door as `gradscope run` and with its defaults.
+what is expected of it (`zoo/README.md` has the grammar). `make zoo` runs each {seeds} times, each time with another
+seed, through the same door as `gradscope run` and with its defaults.
 
 * **detected**: an error or a warning was told, or the finding that is expected.
 * **right analyzer first**: of all findings, the first one has the name of the fault.
