@@ -78,8 +78,22 @@ class BrokenTie:
 
 
 @dataclass(frozen=True, slots=True)
+class Likeness:
+    """At the end of a run, a trainable weight of more than one unit, all of which are nearly equal.
+
+    `spread` is the largest difference between an element and the one in its place in the first unit. The units are
+    the weight's rows, or its columns (`columns`).
+    """
+
+    path: str
+    units: int
+    spread: float = 0.0
+    columns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
-    """The optimizers that have stepped; orphans and strays, known when the run is over; ties that broke.
+    """The optimizers that have stepped; orphans, strays and likenesses, known when the run is over; ties that broke.
 
     `double` says that a part of another model ran that looks like one of this, has gradients and is in no optimizer.
     """
@@ -89,3 +103,4 @@ class Inventory:
     strays: tuple[Stray, ...] = ()
     ties: tuple[BrokenTie, ...] = ()
     double: bool = False
+    likenesses: tuple[Likeness, ...] = ()

@@ -22,6 +22,7 @@ from gradscope.hooks.clipping import Afterwards
 from gradscope.hooks.evaluation import Evaluation
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.leaks import Leaks
+from gradscope.hooks.likeness import likenesses
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
@@ -233,6 +234,7 @@ class Loop:
         """The run is over: note which parameters nobody has trained."""
         self._recorder.orphans = tuple(self._recorder.holdings.orphans())
         self._recorder.strays = self._strays.lost()
+        self._recorder.likenesses = tuple(likenesses(self._registry))
         self._recorder.double = not self._registry.executed and self._recorder.holdings.double()
 
     def finish(self, *, failed: bool) -> None:

@@ -16,7 +16,7 @@ from gradscope.hooks.registry import Registry
 from gradscope.hooks.tap import tap
 from gradscope.hooks.traced import Traced, losses
 from gradscope.hooks.transfer import Readback, Ticket
-from gradscope.inventory import BrokenTie, Inventory, Orphan, Stray
+from gradscope.inventory import BrokenTie, Inventory, Likeness, Orphan, Stray
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
 from gradscope.traces import Failure, Operation, Verification
 
@@ -53,6 +53,7 @@ class Recorder:
         self.strays: tuple[Stray, ...] = ()
         self.ties: list[BrokenTie] = []
         self.double = False
+        self.likenesses: tuple[Likeness, ...] = ()
         self.lost: dict[str, None] = {}
         self.spent = 0.0
         self._total = 0.0
@@ -212,7 +213,9 @@ class Recorder:
             verifications=tuple(self.verifications),
             failure=self.failure,
             lost=tuple(self.lost),
-            inventory=Inventory(self.holdings.infos(), self.orphans, self.strays, tuple(self.ties), self.double),
+            inventory=Inventory(
+                self.holdings.infos(), self.orphans, self.strays, tuple(self.ties), self.double, self.likenesses
+            ),
             complete=complete,
         )
 
