@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -104,7 +105,7 @@ def _isolated(seed: int) -> Iterator[None]:
 @contextmanager
 def _in_time() -> Iterator[None]:
     """Ends a program that takes too long, where the system can."""
-    if not hasattr(signal, "SIGALRM"):
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
 
