@@ -372,6 +372,22 @@ def gradients_that_come_from_elsewhere() -> gradscope.Scope:
 
 
 @looks_alike
+def a_penalty_for_which_no_module_runs() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss_of(net).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        torch.stack([parameter.square().sum() for parameter in net.parameters()]).sum().backward()
+        optimizer.step()
+
+    return loop(net, step)
+
+
+@looks_alike
 def a_generator_and_a_critic_in_turn() -> gradscope.Scope:
     pair = nn.ModuleDict({"generator": nn.Linear(4, 8), "critic": nn.Linear(8, 1)})
     generate = torch.optim.Adam(pair["generator"].parameters(), lr=1e-3)
