@@ -24,6 +24,7 @@ from gradscope.records import EventKind, LoopEvent
 LONGEST_SILENCE = 64
 PATIENCE = 0.5
 GOOD = (True, True)
+RECURRING = (EventKind.BACKWARD, EventKind.STEP)  # what a trace or a closer look has noted is of its own step
 
 
 class Rest:
@@ -68,7 +69,8 @@ class Rest:
             self._loop.rests()
             self._optimizers, self._owners = [ref(optimizer) for optimizer in optimizers], owners
             self._free = self._turn = 0
-            self._events = [(_told(event, True), NOTHING) for event, _ in self._recorder.log.events]
+            events = (event for event, _ in self._recorder.log.events if event.kind in RECURRING)
+            self._events = [(_told(event, True), NOTHING) for event in events]
 
     def passes(self) -> bool:
         """Whether the step that has just run was like the last, and nothing else is due: at hardly any price."""

@@ -133,7 +133,10 @@ def test_a_loop_that_writes_to_its_gradients_alike_in_each_step_rests(loop: Loop
     steps = scope.recording.steps
     assert [(step.index, step.end) for step in steps] == [(i, StepEnd.OPTIMIZER) for i in range(STEPS)]
     kinds = [EventKind.BACKWARD] * loop.batches + [EventKind.STEP]
-    assert all([event.kind for event in step.events] == kinds for step in steps)
+    assert all([event.kind for event in step.events] == kinds for step in steps[1:])
+    noted = [event.kind for event in steps[0].events]  # it was traced, and clipping noted
+    assert [kind for kind in noted if kind is not EventKind.CLIPPED] == kinds
+    assert (EventKind.CLIPPED in noted) == (loop.after is clip)
     assert {info.optimizer_steps for info in scope.recording.parameters} == {STEPS}
     assert not scope.findings
     assert not scope.report().notes
