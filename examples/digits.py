@@ -173,7 +173,7 @@ FAULTS = {
     ),
     "detach": Program("detach() in the middle of forward", "detached-tensor", network=DetachedNet),
     "sigmoids": Program("ten sigmoid layers", "vanishing-gradient", network=SigmoidNet),
-    "huge-learning-rate": Program("a learning rate of 10, not 0.01", "exploding-gradient", learning_rate=10.0),
+    "huge-learning-rate": Program("a learning rate of 10, not 0.01", "oversized-update", learning_rate=10.0),
     "log-of-zero": Program("log(softmax(x)) in half precision", "non-finite-value", loss_of=log_of_softmax, epochs=4),
     "transposed-backward": Program("a custom backward, transposed", "shape-mismatch", network=TransposedNet),
     "unused-head": Program("an auxiliary head that is never used", "unused-parameter", network=TwoHeadedNet),
