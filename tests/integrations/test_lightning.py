@@ -438,7 +438,7 @@ class Net(pl.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
     def on_fit_end(self):
-        print("bits", sum(p.double().sum().item() for p in self.parameters()).hex())
+        sys.stdout.write(f"bits {{sum(p.double().sum().item() for p in self.parameters()).hex()}}\\n")
 
 def fit(*callbacks, cut=False, **options):
     torch.manual_seed(0)
@@ -466,7 +466,7 @@ def run(folder: Path, imports: str, *fits: str) -> str:
         text=True,
         check=False,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -494,7 +494,7 @@ def test_two_processes_train_as_without_it_and_report_once(tmp_path: Path) -> No
         "fit(GradScopeCallback(every=1), devices=2, strategy='ddp_fork')",
         "fit(GradScopeCallback(), cut=True, devices=2, strategy='ddp_fork_find_unused_parameters_true')",
     )
-    assert len(bits := re.findall("bits (.*)", printed)) == 6
+    assert len(bits := re.findall(r"bits (\S+)\n", printed)) == 6
     assert len(set(bits[:4])) == 1, "with and without it, in both processes"
     assert printed.count("gradscope: no findings in 8 steps, 8 observed") == 1
     assert printed.count("program.py:17  .detach() after 'encoder' cuts the graph") == 1

@@ -57,12 +57,12 @@ def train(model, steps=2, lr=0.1, inputs=4):
 """
 
 
-HEAD = "import pytest\nfrom models import *\n\n"
+HEAD = "import pytest\nfrom nets_of_this_run import *\n\n"
 
 
 @pytest.fixture(autouse=True)
 def _models(pytester: Pytester) -> None:
-    pytester.makepyfile(models=MODELS)
+    pytester.makepyfile(nets_of_this_run=MODELS)
     pytester.syspathinsert()
 
 
@@ -188,7 +188,7 @@ def test_a_failure_shows_profile_line_and_report(pytester: Pytester) -> None:
             "E              module     type        at its output  of its parameters",
             "E           >  encoder.0  Linear                  -                  -",
             "E       ERROR    detached-tensor   since step 0   4 of 8 parameters",
-            "E                *models.py:15  .detach() after 'encoder.2' cuts the graph*",
+            "E                *nets_of_this_run.py:15  .detach() after 'encoder.2' cuts the graph*",
             "E                    code = code.detach()",
             "*- gradscope -*",
             "Sick",
@@ -226,7 +226,9 @@ def test_one_backward_is_enough(pytester: Pytester) -> None:
             gradscope.assert_healthy()
         """,
     )
-    result.stdout.fnmatch_lines(["E                *models.py:15  .detach() after 'encoder.2' cuts the graph*"])
+    result.stdout.fnmatch_lines(
+        ["E                *nets_of_this_run.py:15  .detach() after 'encoder.2' cuts the graph*"]
+    )
 
 
 def test_a_model_may_be_watched_in_a_fixture(pytester: Pytester) -> None:
@@ -430,7 +432,7 @@ def test_errors_fail_the_test_that_trained_the_model(pytester: Pytester) -> None
             "*_ test_sick _*",
             "gradscope: Sick, which this test trains, is not healthy",
             "ERROR    detached-tensor   since step 0   4 of 8 parameters",
-            "         *models.py:15  .detach() after 'encoder.2' cuts the graph*",
+            "         *nets_of_this_run.py:15  .detach() after 'encoder.2' cuts the graph*",
             "if that is meant, mark the test: @pytest.mark.gradscope(ignore=['detached-tensor'])",
             "gradscope: models watched: 4, in 4 tests",
         ]
