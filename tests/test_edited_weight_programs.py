@@ -147,8 +147,7 @@ class Codebook(nn.Module):
         codes = F.embedding(index, self.codes).detach()
         self.codes.data[index] = 0.9 * self.codes.data[index] + 0.1 * z.detach()
         output: Tensor = self.decoder(z + (codes - z).detach())
-        output = output + 0 * self.codes.sum()
-        return output
+        return output + 0 * self.codes.sum()
 
 
 def perturbs_and_comes_back(net: nn.Module) -> None:

@@ -13,11 +13,11 @@ from gradscope import records
 from gradscope.analyzer import Request
 from gradscope.analyzers.non_differentiable_op import NonDifferentiableOp
 from gradscope.analyzers.vanishing_gradient import VanishingGradient
-from gradscope.catalogue import select
 from gradscope.findings import Finding
 from gradscope.finiteness import Flags, first_bad, passed_over, poisoned
 from gradscope.graphs import unmoved
 from gradscope.records import UNMEASURED, Floats, Kind, ParameterInfo, Recording, Statistic, Step, StepEnd
+from gradscope.selection import select
 from gradscope.testing import recording, step_event
 from gradscope.trends import gradient_norms
 
@@ -45,7 +45,7 @@ def healthy(steps: int = FULL) -> Recording:
 
 
 def results(made: Recording) -> list[Finding | Request]:
-    return [result for analyzer in select(None, ()) for result in analyzer.analyze(made)]
+    return [result for analyzer in select().analyzers for result in analyzer.analyze(made)]
 
 
 def put_together(made: Recording) -> set[str]:

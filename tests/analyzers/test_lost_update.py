@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,9 @@ NAMES = ("fc.weight", "fc.bias")
 LINE = Location("train.py", 41)
 
 
-def trained(dtype: str = "bfloat16", rates: float | list[float | None] | None = 1e-5, **changes: object) -> Recording:
+def trained(dtype: str = "bfloat16", rates: Any = 1e-5, **changes: Any) -> Recording:
     each = rates if isinstance(rates, list) else [rates] * 10
-    given: dict[str, object] = {
+    given: dict[str, Any] = {
         "steps": len(each),
         "parameter": {"fc.weight": 0.1, "fc.bias": 0.1},
         "parameter_gradient": dict.fromkeys(NAMES, 0.01),
@@ -22,7 +23,7 @@ def trained(dtype: str = "bfloat16", rates: float | list[float | None] | None = 
         "count": {"fc.weight": 1000, "fc.bias": 10},
         "events": {step: [step_event(rate=rate, location=LINE)] for step, rate in enumerate(each)},
     }
-    made = recording(**(given | changes))  # type: ignore[arg-type]
+    made = recording(**(given | changes))
     return replace(made, sites=tuple(replace(site, dtype=dtype) for site in made.sites))
 
 
@@ -30,7 +31,7 @@ def found(made: Recording) -> list[Finding]:
     return list(LostUpdate().analyze(made))
 
 
-def updates(size: object) -> dict[str, object]:
+def updates(size: Any) -> dict[str, Any]:
     return {"update": dict.fromkeys(NAMES, size)}
 
 
