@@ -238,7 +238,7 @@ class Step:
         return not self.finite or any(event.misused or event.non_finite for event in self.events)
 
     @cached_property
-    def numbers(self) -> dict[Measure, tuple[Columns, float]]:
+    def numbers(self) -> dict[tuple[Kind, Measure], tuple[Columns, float]]:
         """What `Recording.each` has made of it, and of which sites."""
         return {}
 
@@ -372,7 +372,7 @@ class Recording:
         A step remembers it, because successive recordings of a run share their steps.
         """
         columns, _ = self._columns[kind]
-        return np.array([_number(step, columns, measure) for step in self.observed], float)
+        return np.array([_number(step, kind, columns, measure) for step in self.observed], float)
 
     def row(self, step: int, kind: Kind) -> int | None:
         """The row of a step among the observed ones.
@@ -394,10 +394,10 @@ class Recording:
         raise NotRecorded(f"step {step} was not observed or is not kept any more: {kept}; step=-1 takes the last one")
 
 
-def _number(step: Step, columns: Columns, measure: Measure) -> float:
-    known = step.numbers.get(measure)
+def _number(step: Step, kind: Kind, columns: Columns, measure: Measure) -> float:
+    known = step.numbers.get((kind, measure))
     if known is None or known[0] is not columns:
-        known = step.numbers[measure] = columns, measure(_part(step.stored, columns))
+        known = step.numbers[kind, measure] = columns, measure(_part(step.stored, columns))
     return known[1]
 
 

@@ -84,7 +84,7 @@ def test_steps_that_were_judged_are_not_measured_again(monkeypatch: pytest.Monke
     for module, name in ((records, "_finite"), (records, "_part")):
         monkeypatch.setattr(module, name, _counted(getattr(module, name), asked))
     assert results(made) == []
-    assert len(asked) < 40
+    assert len(asked) < 80  # ten steps are new, and several analyzers look at them and a few before
 
 
 def _counted(function: Callable[..., object], calls: list[object]) -> Callable[..., object]:

@@ -89,8 +89,7 @@ class GrowingGraph(Analyzer):
             return None
         sites = recording.sites_of(Kind.ACTIVATION)
         columns = {site.path: column for column, site in enumerate(sites)}
-        ran = recording.values(Kind.ACTIVATION, Statistic.COUNT)[-self.steps :]
-        came = recording.values(Kind.ACTIVATION_GRADIENT, Statistic.COUNT)[-self.steps :]
+        ran, came = (_counts(recording, kind, self.steps) for kind in (Kind.ACTIVATION, Kind.ACTIVATION_GRADIENT))
         constant = (ran == ran[-1]).all(axis=0) & (ran[-1] > 0)
         passes = np.zeros(came.shape)
         for column, site in enumerate(recording.sites_of(Kind.ACTIVATION_GRADIENT)):
@@ -127,6 +126,11 @@ class GrowingGraph(Analyzer):
             location=failure.location,
             cause="freed",
         )
+
+
+def _counts(recording: Recording, kind: Kind, steps: int) -> Floats:
+    """How many elements were measured in each of the last observed steps, of shape (steps, sites)."""
+    return np.stack([recording.at(row, kind, Statistic.COUNT) for row in range(-steps, 0)])
 
 
 def _growing(passes: Floats) -> Columns:
