@@ -98,11 +98,11 @@ class Holdings:
         replaced = {path for held in self._held.values() for path in held.replaced} - now
         alone = {info.path for info in infos if not info.optimizer_steps or info.path in replaced}
         items = [item for item in self._registry.parameters if item.path in alone]
-        if not items:
+        since = [self._unmoved_since(item.parameter) for item in items] if self._held else []
+        if since.count(None) == len(since):  # the look at the whole process is not cheap
             return
         elsewhere = held_anywhere()
-        for item in items:
-            step = self._unmoved_since(item.parameter)
+        for item, step in zip(items, since, strict=True):
             if step is not None and id(item.parameter) not in elsewhere:
                 quiet = not self._registry.trains(item.module)
                 yield Orphan(item.path, item.module, tuple(item.parameter.shape), step, quiet)

@@ -139,7 +139,7 @@ class Loop:
         log = self._recorder.log
         if self.states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
             log.tasks.add(task)
-        self._leaks.backward_ends(self.states._received)
+        self._leaks.backward_ends(self.states.received)
         self._stepped_inside = False
         if log.observed and not self._optimizers_seen:
             self._parameters.gradients(self.states.touched())

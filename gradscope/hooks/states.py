@@ -94,7 +94,7 @@ class GradientStates:
     _versions: list[tuple[Tensor, int]] = field(default_factory=list)
     _values: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     _samples: dict[bytes, list[int]] = field(default_factory=dict)
-    _received: Indices = field(default_factory=lambda: NOBODY)
+    received: Indices = field(default_factory=lambda: NOBODY)
     _dirty: bool = False
     _zeroed: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
     _closed: Marks = field(default_factory=lambda: Marks.of([]))
@@ -157,12 +157,12 @@ class GradientStates:
             self._state[self._suspects[changed[self._suspects]]] = State.DIRTY
             self._dirty = True
         self.registry.count_contributions(received)
-        self._received = received
+        self.received = received
         return received
 
     def count_again(self, owners: Iterable[Indices], times: int = 1) -> None:
         """Backwards have given the same parameters a gradient as the last one that was seen, and steps have used it."""
-        self.registry.count_contributions(self._received, times)
+        self.registry.count_contributions(self.received, times)
         for owned in owners:
             self.registry.count_steps(owned, times)
 
