@@ -174,7 +174,7 @@ def _list(title: str, programs: Iterable[Program]) -> str:
 
 def _short(program: Program) -> str:
     line = next(line for line in program.file.read_text("utf-8").splitlines() if line.startswith('"""'))
-    return line.strip('"').rstrip(".")
+    return line.strip('"').rstrip(".").replace("[", "\\[")  # else Markdown takes it for a link
 
 
 def _section(title: str, lines: Iterable[str]) -> str:

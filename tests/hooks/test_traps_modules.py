@@ -233,7 +233,7 @@ def test_parameters_in_lists_and_dicts() -> None:
 class Hidden(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layers, self.head = [nn.Linear(6, 6)], nn.Linear(6, 3)
+        self.layers, self.head = [nn.Linear(6, 6).requires_grad_(False)], nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.head(self.layers[0](x))
