@@ -191,7 +191,8 @@ class Loop:
         self._depth = max(0, self._depth - 1)
         if self._task is not None:  # an optimizer of a few parameters, stepped as soon as they have their gradients
             self.states.receive(owned)
-        self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer), _rate(optimizer))
+        rate = _rate(optimizer) if self._recorder.observing else None
+        self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer), rate)
         if self._task is not None:
             self._stepped_inside = True
         elif not self._depth:
