@@ -194,6 +194,11 @@ class LoopEvent:
     since: int | None = None
 
     @property
+    def stepper(self) -> str:
+        """The optimizer that stepped, told from others of its class by how many parameters it holds."""
+        return f"{self.optimizer} of {self.parameters}"
+
+    @property
     def misused(self) -> bool:
         """Whether the step used gradients wrongly."""
         return bool(self.reused or self.cleared or self.repeated or self.shared)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -162,15 +163,9 @@ class Scope:
 
     def report(self) -> Report:
         """Findings, how much was watched, what it cost, and what could not be measured."""
-        recording, recorder = self._judged_recording(), self._recorder
-        return Report(
-            self._engine.findings(),
-            steps=recorder.log.index,
-            observed=recorder.observed_steps,
-            lately=recorder.lately,
-            cost=recorder.cost,
-            notes=(*recorder.lost, *failures(), *self._engine.unjudged(recording)),
-        )
+        recording = self._judged_recording()
+        notes = (*self._recorder.lost, *failures(), *self._engine.unjudged(recording))
+        return replace(self.glance(), notes=notes)
 
     def glance(self) -> Report:
         """What the report would say, as far as it is known without another look at the recording."""

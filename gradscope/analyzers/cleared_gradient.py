@@ -98,7 +98,7 @@ class ClearedGradient(Analyzer):
             sites=event.cleared,
             scope=scope,
             location=event.location,
-            cause=f"{event.optimizer} of {event.parameters}",
+            cause=event.stepper,
         )
 
 

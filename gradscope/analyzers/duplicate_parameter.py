@@ -67,8 +67,8 @@ class DuplicateParameter(Analyzer):
         known = set[str]()
         for step in recording.notable:
             for event in step.events:
-                if event.kind is EventKind.STEP and event.shared and _cause(event) not in known:
-                    known.add(_cause(event))
+                if event.kind is EventKind.STEP and event.shared and event.stepper not in known:
+                    known.add(event.stepper)
                     yield self._shared(step, event)
 
     def _doubled(self, optimizer: OptimizerInfo) -> Finding:
@@ -98,9 +98,5 @@ class DuplicateParameter(Analyzer):
             sites=event.shared,
             scope=f"{number} of {event.parameters} parameters",
             location=event.location,
-            cause=_cause(event),
+            cause=event.stepper,
         )
-
-
-def _cause(event: LoopEvent) -> str:
-    return f"{event.optimizer} of {event.parameters}"

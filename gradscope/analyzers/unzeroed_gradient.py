@@ -65,8 +65,8 @@ class UnzeroedGradient(Analyzer):
         known = set[str]()
         for step in recording.notable:
             for event in step.events:
-                if event.kind is EventKind.STEP and event.reused and _cause(event) not in known:
-                    known.add(_cause(event))
+                if event.kind is EventKind.STEP and event.reused and event.stepper not in known:
+                    known.add(event.stepper)
                     yield self._found(step.index, event)
 
     def _found(self, step: int, event: LoopEvent) -> Finding:
@@ -83,9 +83,5 @@ class UnzeroedGradient(Analyzer):
             sites=event.reused,
             scope=f"{number} of {event.parameters} parameters",
             location=event.location,
-            cause=_cause(event),
+            cause=event.stepper,
         )
-
-
-def _cause(event: LoopEvent) -> str:
-    return f"{event.optimizer} of {event.parameters}"

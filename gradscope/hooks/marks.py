@@ -74,9 +74,9 @@ def _marks(parameters: list[Tensor]) -> bytes:
     return pairs.tobytes()
 
 
-def version(gradient: Tensor) -> int:
-    """How often a gradient was written to; inference tensors do not count that."""
-    return -1 if gradient.is_inference() else gradient._version
+def version(tensor: Tensor) -> int:
+    """How often a tensor was written to; -1 for inference tensors, which do not count that."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def versions(parameters: list[Tensor]) -> bytes:

@@ -13,11 +13,12 @@ from torch.utils.hooks import RemovableHandle
 
 from gradscope.hooks.graph import SourceMap
 from gradscope.hooks.loop import Loop, Phase, current_task
+from gradscope.hooks.marks import version
 from gradscope.hooks.outputs import tensors
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry, containers
-from gradscope.hooks.tap import Gradients, Output, times_written
+from gradscope.hooks.tap import Gradients, Output
 from gradscope.hooks.transfer import Ticket
 from gradscope.records import Call, Kind
 
@@ -235,11 +236,11 @@ class _Unmodified:
             self._nothing[kind] = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         self._counter = tensor.detach()  # shares the version counter, and then gives up the data
         self._counter.data = self._nothing[kind]
-        self._version = times_written(tensor)
+        self._version = version(tensor)
 
     def still(self) -> bool:
         """True while it was not modified."""
-        return times_written(self._counter) == self._version
+        return version(self._counter) == self._version
 
 
 def _node(tensor: Tensor) -> Any:

@@ -12,6 +12,7 @@ from weakref import ReferenceType, ref
 from torch import Tensor, nn
 
 from gradscope.hooks.log import StepLog
+from gradscope.hooks.marks import version
 from gradscope.hooks.modes import ordinary
 from gradscope.hooks.transfer import Ticket
 from gradscope.records import Call
@@ -117,12 +118,12 @@ class NoTap:
         """See `Tap`."""
         if self._last is None:
             return None
-        known, version, what = self._last
-        return what if known() is tensor and version == times_written(tensor) else None
+        known, written, what = self._last
+        return what if known() is tensor and written == version(tensor) else None
 
     def remember(self, tensor: Tensor, site: int, ticket: Ticket, sites: list[int]) -> None:
         """See `Tap`."""
-        self._last = ref(tensor), times_written(tensor), (site, ticket, sites)
+        self._last = ref(tensor), version(tensor), (site, ticket, sites)
 
     def forget(self) -> None:
         """See `Tap`."""
@@ -161,8 +162,3 @@ def tap(rows: "_kernel.Rows | None", places: Places) -> Tap:
     from gradscope.hooks.meters import _kernel  # noqa: PLC0415  where there are rows, it is there
 
     return _kernel.Tap(rows, places, FLAGS, ordinary, perf_counter)
-
-
-def times_written(tensor: Tensor) -> int:
-    """How often a tensor was modified in place; -1 for inference tensors, which do not count that."""
-    return -1 if tensor.is_inference() else tensor._version

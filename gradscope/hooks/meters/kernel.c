@@ -32,7 +32,7 @@ static PyObject *kernel_save(PyObject *Py_UNUSED(module), PyObject *tensors)
     return saved;
 }
 
-/* Of each parameter so many of the two numbers that `mark` gives, of which `only` says which when it is one. */
+/* Of each parameter the two numbers that `mark` gives; of one number the second, -1 where there is no gradient. */
 static PyObject *told(PyObject *parameters, int numbers)
 {
     if (!PyList_Check(parameters))
