@@ -1,5 +1,6 @@
 """Every test runs torch on one thread: on a busy machine more threads wait for each other."""
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+for _name in ("CI", "BUILD_NUMBER"):  # with them pytest prints longer lines than its user at a terminal sees
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture(autouse=True)
