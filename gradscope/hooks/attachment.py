@@ -48,6 +48,7 @@ class Attachment:
         self.ignored: Container[int] = NOBODY
         self._registry = Registry(roots)
         self.recorder = Recorder(self._registry, cadence, keep)
+        self.short_way = self.recorder.tap.forward
         self._parameters = Parameters(self._registry, self.recorder)
         self._loop = Loop(self._registry, self.recorder, self._parameters, self)
         self._modules = Modules(self._registry, self.recorder, self._loop, self._parameters, self._guarded)
@@ -114,9 +115,7 @@ class Attachment:
         self._loop.take_stock()
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
-        """A module has returned, of the watched model or of any other."""
-        if self.recorder.tap.forward(module, output):
-            return
+        """A module has returned, of the watched model or of any other, and could not take the short way."""
         if self._tracer.active:
             self._guarded(self._tracer.after_forward)(module)
         row = self._row(module)

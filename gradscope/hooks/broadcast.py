@@ -30,10 +30,14 @@ NOBODY: Container[int] = frozenset()
 class Listener(Protocol):
     """Who wants to hear of every module's forward and every optimizer's step in the process.
 
-    `ignored` are the ids of the modules whose forward does not matter now, or `EVERYBODY`.
+    `ignored` are the ids of the modules whose forward does not matter now, or `EVERYBODY`. What the `short_way` does
+    not take goes to `after_forward`.
     """
 
     ignored: Container[int]
+
+    def short_way(self, module: nn.Module, output: Any, /) -> bool:
+        """A module has returned; whether that was noted already."""
 
     def after_forward(self, module: nn.Module, output: Any) -> None:
         """A module has returned."""
@@ -89,7 +93,7 @@ def _after_forward(module: nn.Module, _args: Any, output: Any) -> None:
     if torch.compiler.is_compiling():
         return
     for listener in _listeners:
-        if id(module) not in listener.ignored:
+        if id(module) not in listener.ignored and not listener.short_way(module, output):
             listener.after_forward(module, output)
 
 

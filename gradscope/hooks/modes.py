@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -47,25 +49,24 @@ def transforming() -> bool:
     )
 
 
-def ordinary() -> bool:
-    """Whether a module that runs now runs as most do.
-
-    Its operations make a graph, outside of any backward and under no dispatch mode, and torch runs them rather than
-    transforms or captures them.
-    """
-    return (
-        torch.is_grad_enabled()
-        and _C._current_graph_task_id() == -1
-        and not _C._len_torch_dispatch_stack()
-        and not transforming()
-        and not capturing()
-    )
-
-
 def compiles() -> bool:
     """Whether anything was compiled in this process; a function mode would have it compiled again."""
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     return any(callable(backend) for backend in getattr(dynamo, "cached_backends", {}).values())
+
+
+# Whether a module runs as most do, in questions and the answers they should have: its operations make a graph, outside
+# of any backward and under no dispatch mode, and torch runs them rather than transforms or captures them. All are asked
+# for each module, so where there is no CUDA none of them is a Python function.
+ORDINARY: tuple[tuple[Callable[[], object], object], ...] = (
+    (torch.is_grad_enabled, True),
+    (_C._current_graph_task_id, -1),
+    (_C._len_torch_dispatch_stack, 0),
+    (_C._get_tracing_state, None),
+    (_C._functorch.maybe_current_level, None),
+    (partial(attrgetter("_current_level"), forward_ad), -1),
+    *(((capturing, False),) if GRAPHS else ()),
+)
 
 
 def _popped(until: Callable[[Any], bool]) -> list[Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gradscope.hooks.log import StepLog
 from gradscope.hooks.marks import version
-from gradscope.hooks.modes import ordinary
+from gradscope.hooks.modes import ORDINARY
 from gradscope.hooks.transfer import Ticket
 from gradscope.records import Call
 
@@ -161,4 +161,4 @@ def tap(rows: "_kernel.Rows | None", places: Places) -> Tap:
         return NoTap()
     from gradscope.hooks.meters import _kernel  # noqa: PLC0415  where there are rows, it is there
 
-    return _kernel.Tap(rows, places, FLAGS, ordinary, perf_counter)
+    return _kernel.Tap(rows, places, FLAGS, ORDINARY, perf_counter)

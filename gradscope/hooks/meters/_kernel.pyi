@@ -53,7 +53,7 @@ class Tap:
         rows: Rows,
         places: dict[int, tuple[int, int, int]],
         flags: int,
-        ordinary: Callable[[], bool],
+        ordinary: tuple[tuple[Callable[[], object], object], ...],
         clock: Callable[[], float],
         /,
     ) -> None: ...
