@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from gradscope.hooks import statistics
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.registry import Indices, Registry
+from gradscope.hooks.statistics import begins_with, some
 from gradscope.inventory import OptimizerInfo, Orphan
 from gradscope.traces import Location
 
@@ -20,7 +20,6 @@ MANY = 64
 CLOSELY = 20
 RARELY = 64
 MOST = 1024
-ENOUGH = 16
 
 Signature = tuple[int, ...]
 
@@ -119,10 +118,7 @@ class Holdings:
     def _unmoved_since(self, parameter: Tensor) -> int | None:
         """The step since which a parameter was noticed and has not moved; None if it has, or nobody knows."""
         step, known, before = self._noticed.get(id(parameter), (0, None, None))
-        if known is None or known() is not parameter or before is None:
-            return None
-        now = some(parameter)
-        return step if now is not None and torch.equal(before, now) else None
+        return step if known is not None and known() is parameter and begins_with(parameter, before) else None
 
     def _meet(self, optimizer: Optimizer, step: int) -> Held:
         if len(self._held) >= self._most:  # a program that makes optimizers all the time
@@ -158,11 +154,6 @@ def held_anywhere() -> set[int]:
         if kinds[kind]:
             found.update(id(tensor) for group in vars(item).get("param_groups", ()) for tensor in group["params"])
     return found
-
-
-def some(tensor: Tensor) -> Tensor | None:
-    """A copy of a few elements, to see later whether anybody has changed them; None of a tensor that is not plain."""
-    return None if statistics.obstacle(tensor) is not None else tensor.detach().reshape(-1)[:ENOUGH].clone()
 
 
 def _is_idle(tensor: Tensor) -> bool:

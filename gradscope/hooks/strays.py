@@ -9,9 +9,10 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
-from gradscope.hooks.holdings import held_anywhere, some
+from gradscope.hooks.holdings import held_anywhere
 from gradscope.hooks.marks import version
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.statistics import begins_with, some
 from gradscope.inventory import Stray
 
 TORCHS = frozenset(vars(nn.Module()))
@@ -103,5 +104,5 @@ def _goes_on(known: Found) -> bool:
     tensor, home = known.tensor(), None if known.home is None else known.home()
     if tensor is None or tensor.grad is None or (home is not None and not home.training):
         return False
-    again, now = known.gradient() is not tensor.grad or version(tensor.grad) > known.version, some(tensor)
-    return again and now is not None and known.values is not None and torch.equal(known.values, now)
+    again = known.gradient() is not tensor.grad or version(tensor.grad) > known.version
+    return again and begins_with(tensor, known.values)
