@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding, Severity, summary
 from gradscope.inventory import OptimizerInfo
-from gradscope.records import EventKind, LoopEvent, Recording, Step
+from gradscope.records import Recording, Step
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, Floats, Kind, LoopEvent, Recording, Site, Statistic, StepEnd
+from gradscope.records import Floats, Kind, Recording, Site, Statistic, StepEnd
 from gradscope.trends import gradient_norms
 
 HALF = frozenset({"bfloat16", "float16"})

@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from gradscope.analyzer import Analyzer, Request
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, Floats, Kind, LoopEvent, Recording
+from gradscope.records import Floats, Kind, Recording
 from gradscope.trends import Limits, first_overflow, gradient_norms, slope, steady_growth
 
 DEPTH = Limits(factor=1e4, least_sites=4, correlation=0.9, share=0.5, steps=3)

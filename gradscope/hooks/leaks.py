@@ -7,18 +7,18 @@ backward.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from weakref import ReferenceType, ref
 
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from gradscope.events import Leaked
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.marks import version
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.states import Indices
-from gradscope.records import EventKind, LoopEvent
 
 SAMPLE = 4
 MOST = 8
@@ -40,7 +40,7 @@ class _Other:
     stepped: bool = True
     left: set[int] = field(default_factory=set)
     mixed: set[int] = field(default_factory=set)
-    suspect: tuple[LoopEvent, Look] | None = None
+    suspect: tuple[Leaked, Look] | None = None
 
 
 class Leaks:
@@ -112,13 +112,20 @@ class Leaks:
     def _use(self, stepper: _Other, owned: set[int]) -> None:
         """A step uses gradients of this model: also such as another optimizer has left?"""
         for other in self._others.values():
-            leaked = other.mixed & owned
+            mixed = other.mixed & owned
             other.left -= owned
             other.mixed -= owned
-            if other is not stepper and leaked and not other.stepped:
-                paths = tuple(self._registry.parameters[i].path for i in sorted(leaked))
-                event = LoopEvent(EventKind.LEAKED, user_location(), stepper.name, len(owned), gradients=paths)
-                other.suspect = replace(event, rival=other.name, since=self._recorder.log.index), other.held
+            if other is not stepper and mixed and not other.stepped:
+                paths = tuple(self._registry.parameters[i].path for i in sorted(mixed))
+                leaked = Leaked(
+                    location=user_location(),
+                    optimizer=stepper.name,
+                    parameters=len(owned),
+                    gradients=paths,
+                    rival=other.name,
+                    since=self._recorder.log.index,
+                )
+                other.suspect = leaked, other.held
 
     def _settle(self, stepper: _Other) -> None:
         """If it now steps on the very loss that the other has stepped on, both have meant it."""

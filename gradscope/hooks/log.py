@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscope.events import Change, Changed, EventKind, LoopEvent
 from gradscope.hooks.states import NOTHING, Usage
 from gradscope.hooks.transfer import Arrived, Ticket, Transfer
-from gradscope.records import UNMEASURED, Change, EventKind, Floats, LoopEvent, Statistic, Step, StepEnd, derive
+from gradscope.records import UNMEASURED, Floats, Statistic, Step, StepEnd, derive
 
 MOST_EVENTS = 64
 
@@ -178,10 +179,9 @@ def _merge(rows: Floats, sites: NDArray[np.int64], values: Floats) -> None:
 
 
 def _event(event: LoopEvent, usage: Usage, arrived: Arrived) -> LoopEvent:
-    if event.kind is EventKind.CLIPPED and usage.before:
-        return replace(
-            event, changed=tuple(_changes(event.gradients, arrived.rows(usage.before), arrived.rows(usage.after)))
-        )
+    if isinstance(event, Changed):
+        before, after = arrived.rows(usage.before), arrived.rows(usage.after)
+        return replace(event, changes=tuple(_changes(usage.changed, before, after)))
     if event.kind is not EventKind.STEP or usage is NOTHING:
         return event
     checked = arrived.known(() if _skipped(usage, arrived) else usage.checked)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import Optimizer
 
+from gradscope.events import EventKind, LoopEvent
 from gradscope.hooks.clipping import Afterwards
 from gradscope.hooks.evaluation import Evaluation
 from gradscope.hooks.frames import user_location
@@ -29,7 +30,7 @@ from gradscope.hooks.registry import Registry
 from gradscope.hooks.states import BY_HAND, NOTHING, GradientStates, Indices, Usage
 from gradscope.hooks.strays import Strays
 from gradscope.hooks.ties import Ties
-from gradscope.records import EventKind, LoopEvent, StepEnd
+from gradscope.records import StepEnd
 
 SCALED = GradScaler._maybe_opt_step.__code__
 

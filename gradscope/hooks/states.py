@@ -55,7 +55,7 @@ class Usage:
     norms in `applied` are all zero while those in `incoming` are not. `checked` tells non-finite gradients;
     `skipped` is not zero when a loss scaler told a fused optimizer to move nothing. `repeated` were used by the
     optimizer's last step already, `shared` by another optimizer, and no backward has added to them since.
-    `before` and `after` measure gradients that were changed when a step had used them.
+    `before` and `after` measure gradients of `changed`, which were changed when a step had used them.
     """
 
     reused: tuple[str, ...] = ()
@@ -68,6 +68,7 @@ class Usage:
     skipped: tuple[Ticket, ...] = ()
     repeated: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
     before: tuple[Ticket, ...] = ()
     after: tuple[Ticket, ...] = ()
 
