@@ -1,6 +1,7 @@
 """Programs that clip in the wrong place, and those that only look as if they did."""
 
 from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import gradscope
 from gradscope.findings import Finding
+from gradscope.hooks.clipping import Afterwards
 from gradscope.hooks.rest import Rest
 
 LIMIT = 1e-3
@@ -293,4 +295,8 @@ def test_a_loop_that_clips_rests_and_holds_no_gradient(monkeypatch: pytest.Monke
             clip_grad_norm_(net.parameters(), LIMIT)
             optimizer.step()
     assert sum(passed) > 10
-    assert scope._hooks._loop._afterwards._used == {}
+    (tell,) = scope._hooks._loop._observers.rest_begins
+    assert isinstance(tell, MethodType)
+    afterwards = tell.__self__
+    assert isinstance(afterwards, Afterwards)
+    assert afterwards._used == {}

@@ -16,10 +16,11 @@ from gradscope.events import Changed, Clipped, Unscaled
 from gradscope.hooks import statistics
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.marks import version
+from gradscope.hooks.observers import Observer
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
+from gradscope.hooks.registry import Indices, Registry
 from gradscope.hooks.spelling import in_place
-from gradscope.hooks.states import Indices, Usage
+from gradscope.hooks.usage import Usage
 
 CLIPPER, SCALER = clip_grad.__file__, grad_scaler.__file__
 MOST = 16
@@ -58,7 +59,7 @@ class Clipping:
         log.add_event(replace(event, location=place, gradients=tuple(paths)))
 
 
-class Afterwards:
+class Afterwards(Observer):
     """A few gradients that a step has used, as they were then, until the next backward begins.
 
     Whoever changes a gradient that is then thrown away has done so too late. Nothing is read unless one was changed.
@@ -69,20 +70,20 @@ class Afterwards:
         self._recorder = recorder
         self._used: dict[str, tuple[Tensor, int, Tensor]] = {}
 
-    def stepped(self, parameters: Indices) -> None:
+    def step_observed(self, owned: Indices) -> None:
         """A step has used the gradients of these parameters."""
-        for index in parameters[:: -(-len(parameters) // MOST)].tolist() if len(parameters) else ():
+        for index in owned[:: -(-len(owned) // MOST)].tolist() if len(owned) else ():
             item = self._registry.parameters[index]
             gradient = item.parameter.grad
             if gradient is not None and gradient.numel() <= SMALL and statistics.obstacle(gradient) is None:
                 self._used[item.path] = gradient, version(gradient), gradient.detach().clone()
 
-    def forget(self) -> None:
+    def rest_begins(self) -> None:
         """Nobody will look."""
         self._used.clear()
 
-    def look(self) -> None:
-        """A backward begins: note which gradients were changed since they were used, and then thrown away."""
+    def backward_begins(self) -> None:
+        """Note which gradients were changed since they were used, and then thrown away."""
         used, self._used = self._used, {}
         if all(version(gradient) == seen for gradient, seen, _ in used.values()):
             return

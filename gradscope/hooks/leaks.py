@@ -6,7 +6,7 @@ Of other optimizers, which may train other models, a few gradients are looked at
 backward.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import ReferenceType, ref
 
@@ -16,9 +16,10 @@ from torch.optim.optimizer import Optimizer
 from gradscope.events import Leaked
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.marks import version
+from gradscope.hooks.observers import Observer
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
-from gradscope.hooks.states import Indices
+from gradscope.hooks.registry import Indices, Registry
+from gradscope.hooks.states import GradientStates
 
 SAMPLE = 4
 MOST = 8
@@ -43,12 +44,13 @@ class _Other:
     suspect: tuple[Leaked, Look] | None = None
 
 
-class Leaks:
+class Leaks(Observer):
     """Follows what each optimizer leaves to the others. Costs nothing while there is one."""
 
-    def __init__(self, registry: Registry, recorder: Recorder) -> None:
+    def __init__(self, registry: Registry, recorder: Recorder, states: GradientStates) -> None:
         self._registry = registry
         self._recorder = recorder
+        self._states = states
         self._others: dict[int, _Other] = {}
         self._received: set[int] = set()
         self._generation = 0
@@ -59,24 +61,24 @@ class Leaks:
             for other in self._others.values():
                 other.before = _look(other.sample)
 
-    def backward_begins(self, fresh: Callable[[], Indices]) -> None:
-        """What was cleared since is left to nobody. `fresh` tells whose gradients no step has used."""
+    def backward_begins(self) -> None:
+        """What was cleared since is left to nobody."""
         if len(self._others) < PAIR:
             return
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             for other in self._others.values():
                 other.left, other.mixed = set(), set()
-        waiting = set(fresh().tolist()) if any(other.left for other in self._others.values()) else set()
+        waiting = set(self._states.touched().tolist()) if any(other.left for other in self._others.values()) else set()
         for other in self._others.values():
             other.left &= waiting
             other.mixed &= waiting
 
-    def backward_ends(self, received: Indices) -> None:
+    def backward_ends(self) -> None:
         """Who has received a gradient, here and of the other optimizers'."""
         if len(self._others) < PAIR:
             return
-        self._received = set(received.tolist())
+        self._received = set(self._states.received.tolist())
         for other in self._others.values():
             holds = any(parameter.grad is not None for parameter in other.sample)
             other.received, other.stepped = holds and not _same(other.sample, other.before), False
@@ -84,8 +86,8 @@ class Leaks:
             if other.received:
                 other.mixed |= other.left & self._received
 
-    def stepped(self, optimizer: Optimizer, owned: Indices, fresh: Callable[[], Indices]) -> None:
-        """An optimizer, of whatever model, has stepped; `owned` are its parameters in this one."""
+    def optimizer_stepped(self, optimizer: Optimizer, owned: Indices) -> None:
+        """Note what it uses of others, and what it leaves to them."""
         stepper = self._known(optimizer)
         if stepper is None or len(self._others) < PAIR:
             return
@@ -93,7 +95,7 @@ class Leaks:
         if len(owned):
             self._use(stepper, set(owned.tolist()))
         if stepper.received and not stepper.stepped and _same(stepper.sample, stepper.held):
-            stepper.left |= (set(fresh().tolist()) & self._received) - set(owned.tolist())
+            stepper.left |= (set(self._states.touched().tolist()) & self._received) - set(owned.tolist())
         stepper.stepped = True
 
     def _known(self, optimizer: Optimizer) -> _Other | None:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.events import Change, Changed, EventKind, LoopEvent
-from gradscope.hooks.states import NOTHING, Usage
 from gradscope.hooks.transfer import Arrived, Ticket, Transfer
+from gradscope.hooks.usage import NOTHING, Usage
 from gradscope.records import UNMEASURED, Floats, Statistic, Step, StepEnd, derive
 
 MOST_EVENTS = 64
@@ -76,6 +76,11 @@ class StepLog:
         """Note a loop event and the measurements that belong to it."""
         if len(self.events) < MOST_EVENTS or event.kind is EventKind.STEP:
             self.events.append((event, usage or NOTHING))
+
+    def amend_event(self, **facts: object) -> None:
+        """Note more of what the last loop event tells."""
+        event, usage = self.events[-1]
+        self.events[-1] = replace(event, **facts), usage  # type: ignore[arg-type]  # whoever noted it knows its fields
 
     def calm(self) -> bool:
         """Whether it is known already that nothing in it is wrong."""

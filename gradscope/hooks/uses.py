@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks.marks import version
+from gradscope.hooks.registry import NOBODY, Indices
 from gradscope.hooks.statistics import begins_with, some
 
 ENOUGH = 4096
 MANY = 64
-NOBODY = np.empty(0, np.intp)
-
-Indices = NDArray[np.intp]
 
 
 class Witness:
