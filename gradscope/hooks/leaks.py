@@ -52,7 +52,7 @@ class Leaks(Observer):
         self._recorder = recorder
         self._states = states
         self._others: dict[int, _Other] = {}
-        self._received: set[int] = set()
+        self._unused: set[int] = set()  # whose gradients of the last backward no optimizer has used
         self._generation = 0
 
     def forward_begins(self) -> None:
@@ -78,24 +78,28 @@ class Leaks(Observer):
         """Who has received a gradient, here and of the other optimizers'."""
         if len(self._others) < PAIR:
             return
-        self._received = set(self._states.received.tolist())
+        received = self._unused = set(self._states.received.tolist())
         for other in self._others.values():
-            holds = any(parameter.grad is not None for parameter in other.sample)
-            other.received, other.stepped = holds and not _same(other.sample, other.before), False
-            other.held = other.before = _look(other.sample)
+            same, other.held = _same(other.sample, other.before), _look(other.sample)
+            other.received = not same and any(gradient is not None for gradient, _ in other.held)
+            other.stepped, other.before = False, other.held
             if other.received:
-                other.mixed |= other.left & self._received
+                other.mixed |= other.left & received
 
     def optimizer_stepped(self, optimizer: Optimizer, owned: Indices) -> None:
         """Note what it uses of others, and what it leaves to them."""
         stepper = self._known(optimizer)
-        if stepper is None or len(self._others) < PAIR:
+        if len(self._others) < PAIR:
+            return
+        own = set(owned.tolist())
+        self._unused -= own
+        if stepper is None:
             return
         self._settle(stepper)
-        if len(owned):
-            self._use(stepper, set(owned.tolist()))
-        if stepper.received and not stepper.stepped and _same(stepper.sample, stepper.held):
-            stepper.left |= (set(self._states.touched().tolist()) & self._received) - set(owned.tolist())
+        if own:
+            self._use(stepper, own)
+        if self._unused and stepper.received and not stepper.stepped and _same(stepper.sample, stepper.held):
+            stepper.left |= self._unused
         stepper.stepped = True
 
     def _known(self, optimizer: Optimizer) -> _Other | None:

@@ -231,7 +231,7 @@ class GradientStates:
 
     def touched(self) -> Indices:
         """The parameters whose gradients no step has used yet."""
-        return np.flatnonzero(self._state & UNUSED)
+        return (self._state & UNUSED).nonzero()[0]
 
     def _start_clean(self) -> None:
         """Every gradient is known to be cleared, and none of an earlier backward is waiting for its step."""
