@@ -77,7 +77,7 @@ class Attachment:
         self._on_steps = on_steps
         self._on_open = on_open
         self._deliver = deliver
-        self._silence: object = None
+        self._filter: object = None
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
@@ -87,8 +87,9 @@ class Attachment:
 
     def attach(self) -> None:
         """Begin to listen."""
-        warnings.filterwarnings("ignore", GLOBAL_HOOKS)
-        self._silence = warnings.filters[0]
+        # With a comment that makes it a filter of this scope alone: of equal ones, warnings keeps only one.
+        warnings.filterwarnings("ignore", f"{GLOBAL_HOOKS}(?#{id(self)})")
+        self._filter = warnings.filters[0]
         subscribe(self)
         self._guarded(self._loop.begin)()
         self._tracer.request()
@@ -96,18 +97,21 @@ class Attachment:
     def detach(self, error: BaseException | None = None) -> None:
         """Stop listening, close the open step and read what is still on its way."""
         self._guarded(self._wake)()
-        unsubscribe(self)
-        if self._silence in warnings.filters:
-            cast(list[Any], warnings.filters).remove(self._silence)
+        self._fall_silent()
         self._guarded(self._end)(error)
         self._closed = True
         self._open_tap()
 
     def abandon(self) -> None:
         """Stop listening, whatever is open or still on its way."""
-        unsubscribe(self)
+        self._fall_silent()
         self._closed = True
         self._open_tap()
+
+    def _fall_silent(self) -> None:
+        unsubscribe(self)
+        if self._filter in warnings.filters:
+            cast(list[Any], warnings.filters).remove(self._filter)
 
     def forget(self) -> None:
         """Let go of the model, after `detach`."""

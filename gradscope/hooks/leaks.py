@@ -52,7 +52,9 @@ class Leaks(Observer):
         self._recorder = recorder
         self._states = states
         self._others: dict[int, _Other] = {}
-        self._unused: set[int] = set()  # whose gradients of the last backward no optimizer has used
+        self._unused: set[int] = (
+            set()
+        )  # of those that the last backward reached; mostly nothing is left, or to be looked at
         self._generation = 0
 
     def forward_begins(self) -> None:
