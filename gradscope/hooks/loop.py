@@ -8,7 +8,6 @@ optimizer, a manual update ends it. Gradients that were thrown away without a st
 
 from enum import Enum
 from typing import Any, Protocol
-from weakref import ref
 
 import numpy as np
 import torch
@@ -21,8 +20,9 @@ from gradscope.hooks.observers import Observers
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Indices, Registry
-from gradscope.hooks.scaling import overflow_of, scaled
+from gradscope.hooks.scaling import overflow_of
 from gradscope.hooks.states import BY_HAND, GradientStates
+from gradscope.hooks.turns import Turns
 from gradscope.hooks.usage import NOTHING
 from gradscope.records import StepEnd
 
@@ -76,14 +76,12 @@ class Loop:
         self.states = states
         self._observers = observers
         self._listener = listener
-        self._optimizers: set[int] = set()
-        self._skips = False
+        self._turns = Turns()
         self._depth = 0
         self._pending = NOTHING
         self._optimizers_seen = False
         self._backward_seen = False
         self._stepped_inside = False
-        self._stepped: dict[int, ref[Optimizer]] = {}
         self._task: int | None = None
         self.phase = Phase.START
 
@@ -183,8 +181,7 @@ class Loop:
         if not len(owned):
             return
         self._optimizers_seen = True
-        self._optimizers.add(id(optimizer))
-        self._stepped[id(optimizer)] = ref(optimizer)
+        self._turns.take(optimizer)
         self._depth = max(0, self._depth - 1)
         if self._task is not None:  # an optimizer of a few parameters, stepped as soon as they have their gradients
             self.states.receive(owned)
@@ -197,18 +194,8 @@ class Loop:
             self._listener.boundary()
 
     def steppers(self, last: Optimizer) -> list[Optimizer]:
-        """The optimizers whose turns made a step that the last of them has ended, if these are all there are.
-
-        None of them where a loss scaler may leave steps out, which nobody would notice at rest.
-        """
-        stepped = [optimizer for known in self._stepped.values() if (optimizer := known()) is not None]
-        if self._skips or any(overflow_of(optimizer) is not None for optimizer in stepped):
-            return []
-        if self.phase is not Phase.STEPPED or self._task is not None or stepped[-1:] != [last]:
-            return []
-        turns = sum(event.kind is EventKind.STEP for event, _ in self._recorder.log.events)
-        everybody = self._optimizers == self._stepped.keys() and turns == len(stepped)
-        return stepped if everybody and not scaled() else []
+        """The optimizers whose turns made a step that the last of them has just ended, if these are all there are."""
+        return self._turns.all(last) if self.phase is Phase.STEPPED and self._task is None else []
 
     def backward_was_missed(self) -> None:
         """A backward has run that nobody listened to: the step before it is over."""
@@ -256,7 +243,7 @@ class Loop:
 
     def _make_up_for_backward(self, optimizer: Optimizer) -> None:
         """No backward was ever seen, as of a model that is compiled as a whole: its steps are all there is."""
-        if id(optimizer) in self._stepped:
+        if optimizer in self._turns:
             self._finish(StepEnd.OPTIMIZER)
         if self._recorder.observing:
             self._parameters.before()
@@ -295,10 +282,9 @@ class Loop:
         self._listener.stepped(owner, owned)
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
-        self._skips |= end is StepEnd.CLEARED
         step = self._recorder.log.index
         self._parameters.forget()
-        self._stepped.clear()
+        self._turns.end(end)
         self.states.step_closed()
         self._recorder.finish_step(end, **options)
         self._listener.step_finished()
