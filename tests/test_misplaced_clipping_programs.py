@@ -278,6 +278,19 @@ def test_it_is_found_beside_gradients_that_are_zero() -> None:
     assert [finding.analyzer for finding in scope.findings] == ["misplaced-clipping"]
 
 
+def test_it_is_found_after_the_step_of_a_deep_net_whose_weights_are_large() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Linear(80, 80) for _ in range(12)))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for _ in range(4):
+            optimizer.zero_grad()
+            (net(torch.randn(5, 80)) - 1).square().mean().backward()
+            optimizer.step()
+            clip_grad_norm_(net.parameters(), LIMIT)
+    assert [finding.analyzer for finding in scope.findings] == ["misplaced-clipping"]
+
+
 def test_a_loop_that_clips_rests_and_holds_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     net, optimizer = made(torch.optim.SGD)
     passed: list[bool] = []

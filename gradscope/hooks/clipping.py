@@ -72,7 +72,8 @@ class Afterwards(Observer):
 
     def step_observed(self, owned: Indices) -> None:
         """A step has used the gradients of these parameters."""
-        for index in owned[:: -(-len(owned) // MOST)].tolist() if len(owned) else ():
+        every = -(-len(owned) // MOST) | 1  # odd: an even one would meet weights only, which are mostly large
+        for index in owned[::every].tolist():
             item = self._registry.parameters[index]
             gradient = item.parameter.grad
             if gradient is not None and gradient.numel() <= SMALL and statistics.obstacle(gradient) is None:
