@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradscope.findings import Finding, Report, Severity
-from gradscope.summary import Summary
+from gradscope.summary import Summary, mean_cost
 from gradscope.traces import Location
 
 VERSION = 1
@@ -24,7 +24,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "steps": report.steps,
         "observed": report.observed,
         "lately": report.lately,
-        "cost": report.cost if math.isfinite(report.cost) else None,
+        "cost": _number(report.cost),
         "notes": list(report.notes),
         "version": VERSION,
     }
@@ -33,13 +33,11 @@ def to_dict(report: Report) -> dict[str, Any]:
 def summary_to_dict(summary: Summary) -> dict[str, Any]:
     """As `to_dict`, of all models together; each finding names its `models`, which have their own reports below."""
     reports = summary.trained
-    steps = sum(report.steps for report in reports.values())
-    costs = [report.cost * report.steps for report in reports.values() if math.isfinite(report.cost)]
     return {
         "findings": [{**_finding(finding), "models": list(names)} for finding, names in summary.findings],
-        "steps": steps,
+        "steps": sum(report.steps for report in reports.values()),
         "observed": sum(report.observed for report in reports.values()),
-        "cost": sum(costs) / max(1, steps),
+        "cost": _number(mean_cost(reports.values())),
         "notes": list(summary.notes),
         "models": {name: to_dict(report) for name, report in reports.items()},
         "version": VERSION,
@@ -63,6 +61,10 @@ def from_dict(data: Mapping[str, Any]) -> Report:
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"this is no report of gradscope in JSON: {error!r}") from error
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _read(data: Mapping[str, Any]) -> Finding:

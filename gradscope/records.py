@@ -1,4 +1,4 @@
-"""What was measured in a run: sites, steps, loop events, modules, operations. Frozen data, no torch.
+"""What was measured in a run: sites, steps, modules, parameters. Frozen data, no torch.
 
 Five numbers are stored per site and step (`STORED`). They merge by addition, min and max, so calls,
 micro-batches and windows merge exactly; every other statistic is derived from them.
@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 from functools import cached_property
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.errors import NotRecorded
+from gradscope.events import LoopEvent
 from gradscope.inventory import Inventory
-from gradscope.traces import Failure, Location, Operation, Verification
+from gradscope.traces import Failure, Operation, Verification
 
 Floats: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = NDArray[np.intp]
@@ -134,74 +135,6 @@ class Site:
 
 
 ByKind: TypeAlias = Mapping[Kind, tuple[Columns, tuple[Site, ...]]]
-
-
-class EventKind(StrEnum):
-    """What happened in the loop."""
-
-    BACKWARD = "backward"
-    STEP = "step"
-    CHECKED = "checked"
-    CLIPPED = "clipped"
-    UNSCALED = "unscaled"
-    LEAKED = "leaked"
-
-
-class Change(NamedTuple):
-    """A gradient that was changed after the step had used it, and then thrown away: its norm and largest element."""
-
-    parameter: str
-    norm: float
-    peak: float
-    norm_after: float
-    peak_after: float
-
-
-@dataclass(frozen=True, slots=True)
-class LoopEvent:
-    """Something that the training loop did.
-
-    A `step` event tells which of the optimizer's parameters it used wrongly: `reused` were not cleared
-    since an earlier step used them, `cleared` were cleared after backward and before the step. Of `repeated` the
-    optimizer's last step, and of `shared` another optimizer, had used the very gradient, and no backward ran since.
-    `evaluating` are the modules that trained in evaluation mode, as far as the mode matters to them. A `checked`
-    event stands before a step that would write NaN or Inf into the weights.
-    `non_finite` is True when a sampled gradient held NaN or Inf; None when that is not known. `rate` is the lowest
-    learning rate among the optimizer's groups in an observed step; None when there is none that is a plain number.
-
-    `clipped` and `unscaled` events are those of torch's own functions in a traced step: `gradients` are the parameters
-    whose gradients they changed (none: there was nothing to clip, for an iterator had come to its end before), `limit`
-    is the limit, or the loss scale at the beginning. A `clipped` event with `changed` stands in the step after the one
-    whose gradients were changed too late. A `leaked` event tells of an optimizer that, in the step `since`, has used
-    `gradients` which the loss of the optimizer `rival` had left.
-    """
-
-    kind: EventKind
-    location: Location | None = None
-    optimizer: str = ""
-    parameters: int = 0
-    reused: tuple[str, ...] = ()
-    cleared: tuple[str, ...] = ()
-    non_finite: bool | None = None
-    repeated: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
-    evaluating: tuple[str, ...] = ()
-    rate: float | None = None
-    gradients: tuple[str, ...] = ()
-    limit: float | None = None
-    changed: tuple[Change, ...] = ()
-    rival: str = ""
-    since: int | None = None
-
-    @property
-    def stepper(self) -> str:
-        """The optimizer that stepped, told from others of its class by how many parameters it holds."""
-        return f"{self.optimizer} of {self.parameters}"
-
-    @property
-    def misused(self) -> bool:
-        """Whether the step used gradients wrongly."""
-        return bool(self.reused or self.cleared or self.repeated or self.shared)
 
 
 class Call(IntFlag):

@@ -1,7 +1,8 @@
 """What was found in several models, told once: a cause that shows in many of them is one finding."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite, nan
 
 from gradscope.findings import INDENT, Finding, Line, Report, Role, Severity, markup, plain, summary
 
@@ -93,3 +94,11 @@ def key(finding: Finding) -> Key:
     """What two models' findings have in common when they have the same cause."""
     place = str(finding.location) if finding.location else "\n".join(finding.sites)
     return finding.analyzer, place, finding.message if finding.location is None else ""
+
+
+def mean_cost(reports: Collection[Report]) -> float:
+    """The share of the time that measuring took over all steps for which it is known; NaN if it is known of none."""
+    known = [report for report in reports if isfinite(report.cost)]
+    if reports and not known:
+        return nan
+    return sum(report.cost * report.steps for report in known) / max(1, sum(report.steps for report in known))

@@ -22,6 +22,7 @@ from gradscope.hooks.optimizers import Optimizers
 from gradscope.hooks.owners import roots_of, twins_of
 from gradscope.scope import Scope, open_scopes, paced, watch
 from gradscope.selection import select
+from gradscope.summary import mean_cost
 
 FREE_SECONDS = 5.0
 SHARE = 0.02
@@ -320,11 +321,10 @@ def _together(models: Iterable[list[Report]]) -> Report:
 
 
 def _sum(reports: list[Report]) -> Report:
-    steps = sum(report.steps for report in reports)
     return Report(
-        steps=steps,
+        steps=sum(report.steps for report in reports),
         observed=sum(report.observed for report in reports),
         lately=reports[-1].lately if reports else 1,
-        cost=sum(report.cost * report.steps for report in reports) / max(1, steps),
+        cost=mean_cost(reports),
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
     )

@@ -1,6 +1,7 @@
 """Adversarial programs in which a loss leaks into the other network's step, and those in which it must not count."""
 
 from collections.abc import Callable
+from types import MethodType
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn.functional import softplus
 
 import gradscope
 from gradscope.findings import Finding
+from gradscope.hooks.leaks import Leaks
 from gradscope.watching import watch_everything
 
 Kind = type[torch.optim.Optimizer]
@@ -204,5 +206,9 @@ def test_nothing_is_looked_at_while_there_is_one_optimizer() -> None:
             optimizer.zero_grad()
             net(torch.randn(8, 4)).square().mean().backward()
             optimizer.step()
-    (known,) = scope._hooks._loop._leaks._others.values()
+    (tell,) = scope._hooks._loop._observers.forward_begins
+    assert isinstance(tell, MethodType)
+    leaks = tell.__self__
+    assert isinstance(leaks, Leaks)
+    (known,) = leaks._others.values()
     assert (known.held, known.before) == ([], [])

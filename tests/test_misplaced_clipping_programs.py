@@ -1,6 +1,7 @@
 """Programs that clip in the wrong place, and those that only look as if they did."""
 
 from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import gradscope
 from gradscope.findings import Finding
+from gradscope.hooks.clipping import Afterwards
 from gradscope.hooks.rest import Rest
 
 LIMIT = 1e-3
@@ -276,6 +278,19 @@ def test_it_is_found_beside_gradients_that_are_zero() -> None:
     assert [finding.analyzer for finding in scope.findings] == ["misplaced-clipping"]
 
 
+def test_it_is_found_after_the_step_of_a_deep_net_whose_weights_are_large() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Linear(80, 80) for _ in range(12)))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for _ in range(4):
+            optimizer.zero_grad()
+            (net(torch.randn(5, 80)) - 1).square().mean().backward()
+            optimizer.step()
+            clip_grad_norm_(net.parameters(), LIMIT)
+    assert [finding.analyzer for finding in scope.findings] == ["misplaced-clipping"]
+
+
 def test_a_loop_that_clips_rests_and_holds_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     net, optimizer = made(torch.optim.SGD)
     passed: list[bool] = []
@@ -293,4 +308,8 @@ def test_a_loop_that_clips_rests_and_holds_no_gradient(monkeypatch: pytest.Monke
             clip_grad_norm_(net.parameters(), LIMIT)
             optimizer.step()
     assert sum(passed) > 10
-    assert scope._hooks._loop._afterwards._used == {}
+    (tell,) = scope._hooks._loop._observers.rest_begins
+    assert isinstance(tell, MethodType)
+    afterwards = tell.__self__
+    assert isinstance(afterwards, Afterwards)
+    assert afterwards._used == {}

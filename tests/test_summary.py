@@ -1,11 +1,13 @@
 """Several models' reports as one: a cause is told once, with the models that have it."""
 
 import json
+from dataclasses import replace
+from math import inf, isnan, nan
 
 from gradscope.findings import Finding, Report, Severity
 from gradscope.reports.html import page
 from gradscope.reports.json import dumps
-from gradscope.summary import Summary
+from gradscope.summary import Summary, mean_cost
 from gradscope.traces import Location
 
 LINE = Location("train.py", 7, "", "optimizer.step()", 0, 16)
@@ -64,6 +66,16 @@ def test_json_has_the_findings_of_all_and_each_model_s_report() -> None:
     ]
     assert (made["steps"], made["observed"], made["notes"]) == (20, 10, ["x"])
     assert made["models"]["D"]["steps"] == 10
+
+
+def test_costs_are_averaged_over_the_steps_whose_cost_is_known() -> None:
+    unknown = replace(report(), cost=nan)
+    known = [replace(report(), cost=0.25), replace(report(steps=30), cost=0.75)]
+    assert mean_cost([*known, unknown, replace(report(), cost=inf)]) == 0.625
+    assert isnan(mean_cost([unknown]))
+    assert mean_cost([]) == 0.0
+    assert json.loads(dumps(Summary({"G": report(), "D": unknown})))["cost"] == 0.01
+    assert json.loads(dumps(Summary({"G": unknown, "D": unknown})))["cost"] is None
 
 
 def test_a_page_is_inert_whatever_the_program_is_called() -> None:

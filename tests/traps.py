@@ -10,8 +10,9 @@ from torch.overrides import _pop_mode
 from torch.utils import _pytree as pytree
 
 import gradscope
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Severity
-from gradscope.records import EventKind, Kind, LoopEvent, Recording, Statistic
+from gradscope.records import Kind, Recording, Statistic
 
 ROUNDS = 4
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.records import Recording
 
 Owner: TypeAlias = tuple[str, int]
 

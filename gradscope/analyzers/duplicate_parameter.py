@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import LoopEvent
 from gradscope.findings import Finding, Severity, summary
 from gradscope.inventory import OptimizerInfo
-from gradscope.records import EventKind, LoopEvent, Recording, Step
+from gradscope.loops import first_misuses
+from gradscope.records import Recording
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,8 @@ class DuplicateParameter(Analyzer):
         for optimizer in recording.inventory.optimizers:
             if optimizer.doubled:
                 yield self._doubled(optimizer)
-        known = set[str]()
-        for step in recording.notable:
-            for event in step.events:
-                if event.kind is EventKind.STEP and event.shared and event.stepper not in known:
-                    known.add(event.stepper)
-                    yield self._shared(step, event)
+        for step, event in first_misuses(recording, lambda event: event.shared):
+            yield self._shared(step, event)
 
     def _doubled(self, optimizer: OptimizerInfo) -> Finding:
         number = len(optimizer.doubled)
@@ -85,11 +83,11 @@ class DuplicateParameter(Analyzer):
             cause=f"{optimizer.name} twice",
         )
 
-    def _shared(self, step: Step, event: LoopEvent) -> Finding:
+    def _shared(self, step: int, event: LoopEvent) -> Finding:
         number = len(event.shared)
         tensors = "gradients were the same tensors" if number > 1 else "gradient was the same tensor"
         return self.finding(
-            step=step.index,
+            step=step,
             message=f"{event.optimizer}.step() used gradients that another optimizer had used already",
             evidence=f"{number} {tensors}, unchanged, when a second optimizer stepped on "
             f"{'them' if number > 1 else 'it'}",

@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import EventKind
 from gradscope.findings import Finding, Severity
-from gradscope.records import Columns, EventKind, Floats, Kind, Recording, Statistic
+from gradscope.records import Columns, Floats, Kind, Recording, Statistic
 from gradscope.traces import Failure, Location
 
 FREED = "backward through the graph a second time"

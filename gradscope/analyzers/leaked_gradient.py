@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import Leaked
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.records import Recording
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LeakedGradient(Analyzer):
 
     ## Fires on
     >>> from gradscope.testing import recording
-    >>> leak = LoopEvent(EventKind.LEAKED, None, "Adam", 2, gradients=("0.weight", "0.bias"), rival="SGD", since=2)
+    >>> leak = Leaked(optimizer="Adam", parameters=2, gradients=("0.weight", "0.bias"), rival="SGD", since=2)
     >>> for found in LeakedGradient().analyze(recording(events={4: [leak], 6: [leak]}, steps=8)):
     ...     print(found)
     WARNING  leaked-gradient   since step 2   2 of 2 parameters
@@ -60,19 +61,19 @@ class LeakedGradient(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer."""
-        found: dict[tuple[str, int, str], list[LoopEvent]] = {}
+        found: dict[tuple[str, int, str], list[Leaked]] = {}
         for step in recording.steps:
             for event in step.events:
-                if event.kind is EventKind.LEAKED:
+                if isinstance(event, Leaked):
                     found.setdefault((event.optimizer, event.parameters, event.rival), []).append(event)
         for events in found.values():
             if len(events) >= self.times:
                 yield self._found(events)
 
-    def _found(self, events: list[LoopEvent]) -> Finding:
+    def _found(self, events: list[Leaked]) -> Finding:
         first, number = events[0], len(events[0].gradients)
         return self.finding(
-            step=first.since or 0,
+            step=first.since,
             message=f"{first.optimizer}.step() used gradients that the loss of another optimizer, {first.rival}, "
             "had left",
             evidence=f"the backward that {first.rival} had stepped on reached {number} parameters, which were not "
@@ -82,5 +83,5 @@ class LeakedGradient(Analyzer):
             sites=first.gradients,
             scope=f"{number} of {first.parameters} parameters",
             location=first.location,
-            cause=f"{first.optimizer} of {first.parameters}",
+            cause=first.stepper,
         )

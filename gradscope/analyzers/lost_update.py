@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, Floats, Kind, LoopEvent, Recording, Site, Statistic, StepEnd
+from gradscope.loops import optimizer_steps
+from gradscope.records import Floats, Kind, Recording, Site, Statistic, StepEnd
 from gradscope.trends import gradient_norms
 
 HALF = frozenset({"bfloat16", "float16"})
@@ -170,7 +171,7 @@ the elements, 8 observed steps; limit 90%, 8)
             fix=_fix(site, rate, unwritten=unwritten),
             sites=sites,
             scope=f"{len(sites)} of {len(moves.sites)} parameters" if len(moves.sites) > 1 else "",
-            location=next((event.location for event in reversed(_steps(recording, rows[-1]))), None),
+            location=next((event.location for event in reversed(optimizer_steps(recording.observed[rows[-1]]))), None),
         )
 
 
@@ -205,13 +206,9 @@ def _moves(recording: Recording, row: int) -> Moves:
 
 def _rate(recording: Recording, row: int) -> float | None:
     """The lowest learning rate of an observed step, if all that stepped in it are known."""
-    rates = [event.rate for event in _steps(recording, row)]
+    rates = [event.rate for event in optimizer_steps(recording.observed[row])]
     known = [rate for rate in rates if rate is not None]
     return min(known) if known and len(known) == len(rates) else None
-
-
-def _steps(recording: Recording, row: int) -> list[LoopEvent]:
-    return [event for event in recording.observed[row].events if event.kind is EventKind.STEP]
 
 
 def _is_below(rate: float | None, site: Site) -> bool:

@@ -1,12 +1,13 @@
 """Gradients are clipped after the step, before they are unscaled, or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import Change, Changed, Clipped, EventKind, LoopEvent, Unscaled
 from gradscope.findings import Finding, Severity
-from gradscope.records import Change, EventKind, LoopEvent, Recording, Step
+from gradscope.records import Recording, Step
 
 PAIR = 2
 
@@ -44,8 +45,8 @@ class MisplacedClipping(Analyzer):
     >>> from gradscope.records import ParameterInfo
     >>> from gradscope.testing import recording, step_event
     >>> both = ParameterInfo("fc.weight", "fc"), ParameterInfo("fc.bias", "fc")
-    >>> clip = LoopEvent(EventKind.CLIPPED, gradients=("fc.weight", "fc.bias"), limit=1.0)
-    >>> unscale = LoopEvent(EventKind.UNSCALED, gradients=("fc.weight", "fc.bias"), limit=65536.0)
+    >>> clip = Clipped(gradients=("fc.weight", "fc.bias"), limit=1.0)
+    >>> unscale = Unscaled(gradients=("fc.weight", "fc.bias"), scale=65536.0)
     >>> made = recording(events={0: [clip, unscale, step_event()]}, parameters=both)
     >>> for found in MisplacedClipping().analyze(made):
     ...     print(found)
@@ -79,7 +80,7 @@ class MisplacedClipping(Analyzer):
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """At most one finding of each of the three kinds."""
         judges = (self._scaled, self._nothing, self._late)
-        steps = [step for step in recording.steps if any(e.kind is EventKind.CLIPPED for e in step.events)]
+        steps = [step for step in recording.steps if any(isinstance(event, Clipped | Changed) for event in step.events)]
         for judge in judges if steps else ():
             found = next((finding for step in steps for finding in judge(recording, step)), None)
             if found is not None:
@@ -88,17 +89,17 @@ class MisplacedClipping(Analyzer):
     def _scaled(self, recording: Recording, step: Step) -> Iterator[Finding]:
         """What was clipped before it was unscaled."""
         for position, clip in enumerate(step.events):
-            if clip.kind is not EventKind.CLIPPED or clip.limit is None:
+            if not isinstance(clip, Clipped) or clip.limit is None:
                 continue
-            unscaled = [_common(event, clip) for event in step.events[:position]]
-            for later in step.events[position + 1 :]:
-                both, scale = _common(later, clip), later.limit
-                if both and not any(unscaled) and scale is not None and clip.limit < self.deliberate * scale:
+            before, after = _unscaled(step.events[:position]), _unscaled(step.events[position + 1 :])
+            for later in after if not any(_common(event, clip) for event in before) else ():
+                both, scale = _common(later, clip), later.scale
+                if both and scale is not None and clip.limit < self.deliberate * scale:
                     yield self._found_scaled(recording, step, clip, both, scale)
 
     def _nothing(self, recording: Recording, step: Step) -> Iterator[Finding]:
         """What was clipped when there was nothing left to clip."""
-        clips = [event for event in step.events if event.kind is EventKind.CLIPPED and not event.changed]
+        clips = [event for event in step.events if isinstance(event, Clipped)]
         if clips and not any(event.gradients for event in clips):
             number = len(recording.parameters)
             yield self.finding(
@@ -115,18 +116,19 @@ class MisplacedClipping(Analyzer):
     def _late(self, recording: Recording, step: Step) -> Iterator[Finding]:
         """What was clipped after the step."""
         for event in step.events:
-            how = self._clipped(event.changed)
+            changes = event.changes if isinstance(event, Changed) else ()
+            how = self._clipped(changes)
             if how:
-                before, after = (sum(size**2 for size in sizes) ** 0.5 for sizes in _norms(event.changed))
+                before, after = (sum(size**2 for size in sizes) ** 0.5 for sizes in _norms(changes))
                 place = next((e.location for e in _steps_before(recording, step) if e.location is not None), None)
                 yield self.finding(
                     step=max(0, step.index - 1),
                     message="gradients are clipped after the step that has used them",
-                    evidence=f"{len(event.changed)} gradients that were looked at had a norm of {before:.2g} in the "
+                    evidence=f"{len(changes)} gradients that were looked at had a norm of {before:.2g} in the "
                     f"step; they were then {how}, to a norm of {after:.2g}, and thrown away",
                     why="the step works with gradients of any size, as if they were not clipped",
                     fix="clip between loss.backward() and optimizer.step()",
-                    sites=tuple(change.parameter for change in event.changed),
+                    sites=tuple(change.parameter for change in changes),
                     location=place,
                     cause="late",
                 )
@@ -148,7 +150,7 @@ class MisplacedClipping(Analyzer):
         return f"cut at {limit:.2g}" if cut and cut_at_it and others else ""
 
     def _found_scaled(
-        self, recording: Recording, step: Step, clip: LoopEvent, both: tuple[str, ...], scale: float
+        self, recording: Recording, step: Step, clip: Clipped, both: tuple[str, ...], scale: float
     ) -> Finding:
         limit = clip.limit or 0.0
         return self.finding(
@@ -164,9 +166,13 @@ class MisplacedClipping(Analyzer):
         )
 
 
-def _common(event: LoopEvent, clip: LoopEvent) -> tuple[str, ...]:
-    """The gradients that an event has unscaled, of those that were clipped."""
-    return tuple(path for path in event.gradients if path in clip.gradients) if event.kind is EventKind.UNSCALED else ()
+def _unscaled(events: Sequence[LoopEvent]) -> list[Unscaled]:
+    return [event for event in events if isinstance(event, Unscaled)]
+
+
+def _common(event: Unscaled, clip: Clipped) -> tuple[str, ...]:
+    """The gradients that were unscaled, of those that were clipped."""
+    return tuple(path for path in event.gradients if path in clip.gradients)
 
 
 def _norms(changed: tuple[Change, ...]) -> tuple[list[float], list[float]]:

@@ -10,6 +10,7 @@ import numpy as np
 from gradscope.analyzer import Analyzer, Request
 from gradscope.births import Birth, advice, birth, candidates, row
 from gradscope.dataflow import flow_of, strangers
+from gradscope.events import EventKind
 from gradscope.findings import Finding, Severity
 from gradscope.finiteness import (
     first_bad,
@@ -20,7 +21,7 @@ from gradscope.finiteness import (
     poisoned,
     with_bad_gradient,
 )
-from gradscope.records import EventKind, Kind, Recording, Site, Statistic, Step, StepEnd
+from gradscope.records import Kind, Recording, Site, Statistic, Step, StepEnd
 from gradscope.traces import Operation
 
 WHY = "one such step makes every weight it touches NaN, for good"

@@ -8,7 +8,8 @@ import numpy as np
 
 from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, Floats, Kind, LoopEvent, Recording
+from gradscope.loops import optimizer_steps
+from gradscope.records import Floats, Kind, Recording
 from gradscope.trends import Limits, first_overflow, gradient_norms, slope, steady_growth
 
 DEPTH = Limits(factor=1e4, least_sites=4, correlation=0.9, share=0.5, steps=3)
@@ -200,7 +201,7 @@ class OversizedUpdate(Analyzer):
 
     def _found(self, recording: Recording, row: int, **fields: object) -> Finding:
         sites = tuple(site.path for site in recording.sites_of(Kind.UPDATE))
-        steps = _steps(recording, row)
+        steps = optimizer_steps(recording.observed[row])
         rates = sorted({event.rate for event in steps if event.rate is not None})
         return self.finding(
             step=recording.observed[row].index,
@@ -229,7 +230,3 @@ def _norm(stored: Floats) -> float:
 def _told(recording: Recording, ratios: Floats, rows: list[int]) -> str:
     texts = [f"{ratios[row]:.0%} in step {recording.observed[row].index}" for row in dict.fromkeys(rows)]
     return "norm of the update / norm of the weights: " + ", ".join(texts)
-
-
-def _steps(recording: Recording, row: int) -> list[LoopEvent]:
-    return [event for event in recording.observed[row].events if event.kind is EventKind.STEP]

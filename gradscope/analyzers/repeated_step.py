@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import LoopEvent
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.loops import first_misuses
+from gradscope.records import Recording
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,8 @@ class RepeatedStep(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer, at the first step that it repeated."""
-        known = set[str]()
-        for step in recording.notable:
-            for event in step.events:
-                if event.kind is EventKind.STEP and event.repeated and event.stepper not in known:
-                    known.add(event.stepper)
-                    yield self._found(step.index, event)
+        for step, event in first_misuses(recording, lambda event: event.repeated):
+            yield self._found(step, event)
 
     def _found(self, step: int, event: LoopEvent) -> Finding:
         number = len(event.repeated)

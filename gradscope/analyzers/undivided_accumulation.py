@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import EventKind
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, Recording, Step, StepEnd
+from gradscope.records import Recording, Step, StepEnd
 from gradscope.traces import Location
 
 Line: TypeAlias = tuple[Location | None, str]
@@ -51,7 +52,7 @@ class UndividedAccumulation(Analyzer):
     Divide each loss by the number of micro-batches: `(loss / n).backward()`.
 
     ## Fires on
-    >>> from gradscope.records import LoopEvent
+    >>> from gradscope.events import LoopEvent
     >>> from gradscope.testing import recording, step_event
     >>> from gradscope.traces import Operation
     >>> loss = Operation(0, "mse_loss", shapes=((),), has_graph=True, is_loss=True, backward=1)

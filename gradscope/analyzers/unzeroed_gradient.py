@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
+from gradscope.events import LoopEvent
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.loops import first_misuses
+from gradscope.records import Recording
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,8 @@ class UnzeroedGradient(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer that used old gradients, at its first such step."""
-        known = set[str]()
-        for step in recording.notable:
-            for event in step.events:
-                if event.kind is EventKind.STEP and event.reused and event.stepper not in known:
-                    known.add(event.stepper)
-                    yield self._found(step.index, event)
+        for step, event in first_misuses(recording, lambda event: event.reused):
+            yield self._found(step, event)
 
     def _found(self, step: int, event: LoopEvent) -> Finding:
         who = f"{event.optimizer}.step()" if event.optimizer else "the update of the weights"

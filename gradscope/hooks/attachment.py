@@ -12,20 +12,41 @@ from torch.optim.optimizer import Optimizer
 from gradscope.hooks import broadcast, failures
 from gradscope.hooks.broadcast import EVERYBODY, NOBODY, subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
+from gradscope.hooks.clipping import Afterwards
+from gradscope.hooks.evaluation import Evaluation
+from gradscope.hooks.holdings import Holdings
+from gradscope.hooks.leaks import Leaks
+from gradscope.hooks.likeness import Likenesses
 from gradscope.hooks.loop import Loop, Phase
 from gradscope.hooks.modes import capturing, transforming
 from gradscope.hooks.modules import Modules
+from gradscope.hooks.observers import Observers
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
+from gradscope.hooks.registry import Indices, Registry
 from gradscope.hooks.rest import Rest
-from gradscope.hooks.states import Indices
+from gradscope.hooks.states import GradientStates
 from gradscope.hooks.statistics import out_of_sight
+from gradscope.hooks.strays import Strays
+from gradscope.hooks.ties import Ties
 from gradscope.hooks.tracer import Tracer
 from gradscope.records import ROOT, Step
 
 # What torch.compile says about any global hook; ours steps aside while torch compiles.
 GLOBAL_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
+
+
+def observers(registry: Registry, recorder: Recorder, states: GradientStates) -> Observers:
+    """Who follows the loop; the order is that in which they hear of it."""
+    return Observers(
+        Holdings(registry, recorder, states),
+        Ties(registry, recorder),
+        Evaluation(registry, recorder),
+        Afterwards(registry, recorder),
+        Leaks(registry, recorder, states),
+        Strays(registry, recorder),
+        Likenesses(registry, recorder),
+    )
 
 
 class Attachment:
@@ -50,12 +71,14 @@ class Attachment:
         self.recorder = Recorder(self._registry, cadence, keep)
         self.short_way = self.recorder.tap.forward
         self._parameters = Parameters(self._registry, self.recorder)
-        self._loop = Loop(self._registry, self.recorder, self._parameters, self)
+        states = GradientStates(self._registry, self.recorder.readback)
+        watchers = observers(self._registry, self.recorder, states)
+        self._loop = Loop(self._registry, self.recorder, self._parameters, states, watchers, self)
         self._modules = Modules(self._registry, self.recorder, self._loop, self._parameters, self._guarded)
         self._on_steps = on_steps
         self._on_open = on_open
         self._deliver = deliver
-        self._silence: object = None
+        self._filter: object = None
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
@@ -65,8 +88,9 @@ class Attachment:
 
     def attach(self) -> None:
         """Begin to listen."""
-        warnings.filterwarnings("ignore", GLOBAL_HOOKS)
-        self._silence = warnings.filters[0]
+        # With a comment that makes it a filter of this scope alone: of equal ones, warnings keeps only one.
+        warnings.filterwarnings("ignore", f"{GLOBAL_HOOKS}(?#{id(self)})")
+        self._filter = warnings.filters[0]
         subscribe(self)
         self._guarded(self._loop.begin)()
         self._tracer.request()
@@ -74,18 +98,21 @@ class Attachment:
     def detach(self, error: BaseException | None = None) -> None:
         """Stop listening, close the open step and read what is still on its way."""
         self._guarded(self._wake)()
-        unsubscribe(self)
-        if self._silence in warnings.filters:
-            cast(list[Any], warnings.filters).remove(self._silence)
+        self._fall_silent()
         self._guarded(self._end)(error)
         self._closed = True
         self._open_tap()
 
     def abandon(self) -> None:
         """Stop listening, whatever is open or still on its way."""
-        unsubscribe(self)
+        self._fall_silent()
         self._closed = True
         self._open_tap()
+
+    def _fall_silent(self) -> None:
+        unsubscribe(self)
+        if self._filter in warnings.filters:
+            cast(list[Any], warnings.filters).remove(self._filter)
 
     def forget(self) -> None:
         """Let go of the model, after `detach`."""

@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.amp import grad_scaler
 from torch.nn.utils import clip_grad
 
+from gradscope.events import Changed, Clipped, Unscaled
 from gradscope.hooks import statistics
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.marks import version
+from gradscope.hooks.observers import Observer
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
+from gradscope.hooks.registry import Indices, Registry
 from gradscope.hooks.spelling import in_place
-from gradscope.hooks.states import Indices, Usage
-from gradscope.records import EventKind, LoopEvent
+from gradscope.hooks.usage import Usage
 
 CLIPPER, SCALER = clip_grad.__file__, grad_scaler.__file__
 MOST = 16
@@ -38,28 +39,27 @@ class Clipping:
         file = caller.f_code.co_filename
         if file == SCALER and name.startswith("_amp_foreach_"):
             scaler = _local(caller, SCALER, "self")
-            self._note(EventKind.UNSCALED, args[0], getattr(scaler, "_init_scale", None))
+            self._note(Unscaled(scale=_number(getattr(scaler, "_init_scale", None))), args[0])
         elif file == CLIPPER and args and in_place(name):
             gradients = args[0] if isinstance(args[0], list | tuple) else [args[0]]
-            self._note(EventKind.CLIPPED, gradients, _limit(caller))
+            self._note(Clipped(limit=_limit(caller)), gradients)
         elif file == CLIPPER and name == "tensor" and _is_used_up(caller):
-            self._note(EventKind.CLIPPED, [], _limit(caller))
+            self._note(Clipped(limit=_limit(caller)), [])
 
-    def _note(self, kind: EventKind, gradients: Any, limit: object) -> None:
+    def _note(self, event: Clipped | Unscaled, gradients: Any) -> None:
         touched = {id(gradient) for gradient in gradients}
         paths = [item.path for item in self._registry.parameters if id(item.parameter.grad) in touched]
         if touched and not paths:  # of another model
             return
-        number = float(limit) if isinstance(limit, int | float) else None
-        event, log = LoopEvent(kind, user_location(), gradients=tuple(paths), limit=number), self._recorder.log
+        place, log = user_location(), self._recorder.log
         last = log.events[-1][0] if log.events else None
-        if last is not None and (last.kind, last.location) == (kind, event.location):  # of another device, or in a loop
+        if isinstance(last, type(event)) and last.location == place:  # of another device, or in a loop
             log.events.pop()
-            event = replace(event, gradients=tuple(dict.fromkeys((*last.gradients, *paths))))
-        log.add_event(event)
+            paths = [*dict.fromkeys((*last.gradients, *paths))]
+        log.add_event(replace(event, location=place, gradients=tuple(paths)))
 
 
-class Afterwards:
+class Afterwards(Observer):
     """A few gradients that a step has used, as they were then, until the next backward begins.
 
     Whoever changes a gradient that is then thrown away has done so too late. Nothing is read unless one was changed.
@@ -70,20 +70,21 @@ class Afterwards:
         self._recorder = recorder
         self._used: dict[str, tuple[Tensor, int, Tensor]] = {}
 
-    def stepped(self, parameters: Indices) -> None:
+    def step_observed(self, owned: Indices) -> None:
         """A step has used the gradients of these parameters."""
-        for index in parameters[:: -(-len(parameters) // MOST)].tolist() if len(parameters) else ():
+        every = -(-len(owned) // MOST) | 1  # odd: an even one would meet weights only, which are mostly large
+        for index in owned[::every].tolist():
             item = self._registry.parameters[index]
             gradient = item.parameter.grad
             if gradient is not None and gradient.numel() <= SMALL and statistics.obstacle(gradient) is None:
                 self._used[item.path] = gradient, version(gradient), gradient.detach().clone()
 
-    def forget(self) -> None:
+    def rest_begins(self) -> None:
         """Nobody will look."""
         self._used.clear()
 
-    def look(self) -> None:
-        """A backward begins: note which gradients were changed since they were used, and then thrown away."""
+    def backward_begins(self) -> None:
+        """Note which gradients were changed since they were used, and then thrown away."""
         used, self._used = self._used, {}
         if all(version(gradient) == seen for gradient, seen, _ in used.values()):
             return
@@ -93,14 +94,19 @@ class Afterwards:
             measure = self._recorder.readback.measure_all
             before = measure([value for _, _, value in gone.values()])
             after = measure([gradient for gradient, _, _ in gone.values()])
-            event = LoopEvent(EventKind.CLIPPED, gradients=tuple(gone))
-            self._recorder.log.add_event(event, Usage(before=tuple(before), after=tuple(after)))
+            self._recorder.log.add_event(
+                Changed(), Usage(changed=tuple(gone), before=tuple(before), after=tuple(after))
+            )
 
 
-def _limit(caller: FrameType) -> object:
+def _limit(caller: FrameType) -> float | None:
     """The limit that the caller of a function for clipping has given it."""
     limit = _local(caller, CLIPPER, "max_norm")
-    return _local(caller, CLIPPER, "clip_value") if limit is None else limit
+    return _number(_local(caller, CLIPPER, "clip_value") if limit is None else limit)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _is_used_up(caller: FrameType) -> bool:

@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from gradscope.hooks.observers import Observer
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Indices, Registry
 from gradscope.records import Call
@@ -11,7 +12,7 @@ from gradscope.records import Call
 FLOWS = int(Call.GRAD | Call.OUTPUT_REQUIRES_GRAD)
 
 
-class Evaluation:
+class Evaluation(Observer):
     """Looks at modes when a backward begins and when an optimizer has stepped; training mode costs nothing."""
 
     def __init__(self, registry: Registry, recorder: Recorder) -> None:
@@ -23,13 +24,17 @@ class Evaluation:
         """Take notice of which of the watched models are in evaluation mode."""
         self._quiet = frozenset(name for name, root in self._registry.roots.items() if not root.training)
 
-    def stepped(self, owned: Indices) -> tuple[str, ...]:
+    def step_observed(self, owned: Indices) -> None:
+        """Note the modules that behaved otherwise than in training."""
+        quiet = self._behaved_otherwise(owned) if self._quiet else ()
+        if quiet:
+            self._recorder.log.amend_event(evaluating=quiet)
+
+    def _behaved_otherwise(self, owned: Indices) -> tuple[str, ...]:
         """The modules that behaved otherwise than in training while these parameters learned.
 
         None of them if any of these parameters' modules is in training mode: then somebody has chosen the modes.
         """
-        if not self._quiet:
-            return ()
         items = [self._registry.parameters[i] for i in owned.tolist()]
         homes = {item.module for item in items if item.parameter.grad is not None}
         modules = {path: module for module, path in self._registry.modules()}

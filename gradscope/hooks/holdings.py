@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import ReferenceType, ref
 
 import torch
@@ -10,9 +10,12 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from gradscope.hooks import statistics
 from gradscope.hooks.frames import user_location
+from gradscope.hooks.observers import Observer
+from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Indices, Registry
+from gradscope.hooks.states import GradientStates
+from gradscope.hooks.statistics import begins_with, some
 from gradscope.inventory import OptimizerInfo, Orphan
 from gradscope.traces import Location
 
@@ -20,7 +23,6 @@ MANY = 64
 CLOSELY = 20
 RARELY = 64
 MOST = 1024
-ENOUGH = 16
 
 Signature = tuple[int, ...]
 
@@ -57,20 +59,23 @@ class Held:
         )
 
 
-class Holdings:
+class Holdings(Observer):
     """The optimizers that have stepped, and what they hold."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, recorder: Recorder, states: GradientStates) -> None:
         self._registry = registry
+        self._recorder = recorder
+        self._states = states
+        recorder.optimizers = self.infos
         self._held: dict[int, Held] = {}
         self._most = MANY
         self._noticed: dict[int, tuple[int, ReferenceType[Tensor], Tensor | None]] = {}
 
-    def stepped(self, optimizer: Optimizer, step: int) -> None:
-        """An optimizer has stepped, of the watched model or of any other."""
+    def optimizer_stepped(self, optimizer: Optimizer, _owned: Indices) -> None:
+        """Note what it holds, if that is not known."""
         held = self._held.get(id(optimizer))
         if held is None or held.optimizer() is not optimizer:
-            held = self._meet(optimizer, step)
+            held = self._meet(optimizer)
         held.steps += 1
         signature = self._registry.generation, *(len(group["params"]) for group in optimizer.param_groups)
         if signature != held.signature:
@@ -79,9 +84,9 @@ class Holdings:
         if held.idle and (held.steps <= CLOSELY or held.steps % RARELY == 0):
             held.idle = [known for known in held.idle if (tensor := known[0]()) is not None and _is_idle(tensor)]
 
-    def notice(self, touched: Indices, step: int) -> None:
-        """A step is over that used these parameters' gradients in no optimizer: remember what their values are."""
-        for i in touched.tolist():
+    def step_closed(self, step: int) -> None:
+        """Remember what the values of parameters are whose gradients no optimizer has used."""
+        for i in self._states.touched().tolist():
             parameter = self._registry.parameters[i].parameter
             known = self._noticed.get(id(parameter))
             if (known is None or known[1]() is not parameter) and len(self._noticed) < MOST:
@@ -91,7 +96,12 @@ class Holdings:
         """The optimizers as data, in the order of their first steps."""
         return tuple(held.info() for held in self._held.values())
 
-    def orphans(self) -> Iterator[Orphan]:
+    def run_ends(self) -> None:
+        """Note which parameters nobody has trained."""
+        double = not self._registry.executed and self._double()
+        self._recorder.inventory = replace(self._recorder.inventory, orphans=tuple(self._orphans()), double=double)
+
+    def _orphans(self) -> Iterator[Orphan]:
         """Trainable parameters that receive gradients, are in no optimizer and have not moved. Waits for the device."""
         infos = [info for info in self._registry.infos() if info.trainable and info.contributions]
         now = {path for held in self._held.values() for path in held.paths}
@@ -107,7 +117,7 @@ class Holdings:
                 quiet = not self._registry.trains(item.module)
                 yield Orphan(item.path, item.module, tuple(item.parameter.shape), step, quiet)
 
-    def double(self) -> bool:
+    def _double(self) -> bool:
         """Whether a part of another model ran that looks like one of this, has gradients and is in no optimizer."""
         shapes = {tuple(item.parameter.shape) for item in self._registry.parameters if not is_lazy(item.parameter)}
         tables = [module._parameters.values() for module in self._registry.foreign()]
@@ -119,16 +129,14 @@ class Holdings:
     def _unmoved_since(self, parameter: Tensor) -> int | None:
         """The step since which a parameter was noticed and has not moved; None if it has, or nobody knows."""
         step, known, before = self._noticed.get(id(parameter), (0, None, None))
-        if known is None or known() is not parameter or before is None:
-            return None
-        now = some(parameter)
-        return step if now is not None and torch.equal(before, now) else None
+        return step if known is not None and known() is parameter and begins_with(parameter, before) else None
 
-    def _meet(self, optimizer: Optimizer, step: int) -> Held:
+    def _meet(self, optimizer: Optimizer) -> Held:
         if len(self._held) >= self._most:  # a program that makes optimizers all the time
             self._held = {key: held for key, held in self._held.items() if held.optimizer() is not None}
             self._most = max(MANY, 2 * len(self._held))
-        held = self._held[id(optimizer)] = Held(ref(optimizer), type(optimizer).__name__, step, user_location())
+        step, name = self._recorder.log.index, type(optimizer).__name__
+        held = self._held[id(optimizer)] = Held(ref(optimizer), name, step, user_location())
         return held
 
     def _look_into(self, held: Held, optimizer: Optimizer) -> None:
@@ -158,11 +166,6 @@ def held_anywhere() -> set[int]:
         if kinds[kind]:
             found.update(id(tensor) for group in vars(item).get("param_groups", ()) for tensor in group["params"])
     return found
-
-
-def some(tensor: Tensor) -> Tensor | None:
-    """A copy of a few elements, to see later whether anybody has changed them; None of a tensor that is not plain."""
-    return None if statistics.obstacle(tensor) is not None else tensor.detach().reshape(-1)[:ENOUGH].clone()
 
 
 def _is_idle(tensor: Tensor) -> bool:

@@ -6,19 +6,20 @@ Of other optimizers, which may train other models, a few gradients are looked at
 backward.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from weakref import ReferenceType, ref
 
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from gradscope.events import Leaked
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.marks import version
+from gradscope.hooks.observers import Observer
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
-from gradscope.hooks.states import Indices
-from gradscope.records import EventKind, LoopEvent
+from gradscope.hooks.registry import Indices, Registry
+from gradscope.hooks.states import GradientStates
 
 SAMPLE = 4
 MOST = 8
@@ -40,17 +41,20 @@ class _Other:
     stepped: bool = True
     left: set[int] = field(default_factory=set)
     mixed: set[int] = field(default_factory=set)
-    suspect: tuple[LoopEvent, Look] | None = None
+    suspect: tuple[Leaked, Look] | None = None
 
 
-class Leaks:
+class Leaks(Observer):
     """Follows what each optimizer leaves to the others. Costs nothing while there is one."""
 
-    def __init__(self, registry: Registry, recorder: Recorder) -> None:
+    def __init__(self, registry: Registry, recorder: Recorder, states: GradientStates) -> None:
         self._registry = registry
         self._recorder = recorder
+        self._states = states
         self._others: dict[int, _Other] = {}
-        self._received: set[int] = set()
+        self._unused: set[int] = (
+            set()
+        )  # of those that the last backward reached; mostly nothing is left, or to be looked at
         self._generation = 0
 
     def forward_begins(self) -> None:
@@ -59,41 +63,45 @@ class Leaks:
             for other in self._others.values():
                 other.before = _look(other.sample)
 
-    def backward_begins(self, fresh: Callable[[], Indices]) -> None:
-        """What was cleared since is left to nobody. `fresh` tells whose gradients no step has used."""
+    def backward_begins(self) -> None:
+        """What was cleared since is left to nobody."""
         if len(self._others) < PAIR:
             return
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             for other in self._others.values():
                 other.left, other.mixed = set(), set()
-        waiting = set(fresh().tolist()) if any(other.left for other in self._others.values()) else set()
+        waiting = set(self._states.touched().tolist()) if any(other.left for other in self._others.values()) else set()
         for other in self._others.values():
             other.left &= waiting
             other.mixed &= waiting
 
-    def backward_ends(self, received: Indices) -> None:
+    def backward_ends(self) -> None:
         """Who has received a gradient, here and of the other optimizers'."""
         if len(self._others) < PAIR:
             return
-        self._received = set(received.tolist())
+        received = self._unused = set(self._states.received.tolist())
         for other in self._others.values():
-            holds = any(parameter.grad is not None for parameter in other.sample)
-            other.received, other.stepped = holds and not _same(other.sample, other.before), False
-            other.held = other.before = _look(other.sample)
+            same, other.held = _same(other.sample, other.before), _look(other.sample)
+            other.received = not same and any(gradient is not None for gradient, _ in other.held)
+            other.stepped, other.before = False, other.held
             if other.received:
-                other.mixed |= other.left & self._received
+                other.mixed |= other.left & received
 
-    def stepped(self, optimizer: Optimizer, owned: Indices, fresh: Callable[[], Indices]) -> None:
-        """An optimizer, of whatever model, has stepped; `owned` are its parameters in this one."""
+    def optimizer_stepped(self, optimizer: Optimizer, owned: Indices) -> None:
+        """Note what it uses of others, and what it leaves to them."""
         stepper = self._known(optimizer)
-        if stepper is None or len(self._others) < PAIR:
+        if len(self._others) < PAIR:
+            return
+        own = set(owned.tolist())
+        self._unused -= own
+        if stepper is None:
             return
         self._settle(stepper)
-        if len(owned):
-            self._use(stepper, set(owned.tolist()))
-        if stepper.received and not stepper.stepped and _same(stepper.sample, stepper.held):
-            stepper.left |= (set(fresh().tolist()) & self._received) - set(owned.tolist())
+        if own:
+            self._use(stepper, own)
+        if self._unused and stepper.received and not stepper.stepped and _same(stepper.sample, stepper.held):
+            stepper.left |= self._unused
         stepper.stepped = True
 
     def _known(self, optimizer: Optimizer) -> _Other | None:
@@ -112,13 +120,20 @@ class Leaks:
     def _use(self, stepper: _Other, owned: set[int]) -> None:
         """A step uses gradients of this model: also such as another optimizer has left?"""
         for other in self._others.values():
-            leaked = other.mixed & owned
+            mixed = other.mixed & owned
             other.left -= owned
             other.mixed -= owned
-            if other is not stepper and leaked and not other.stepped:
-                paths = tuple(self._registry.parameters[i].path for i in sorted(leaked))
-                event = LoopEvent(EventKind.LEAKED, user_location(), stepper.name, len(owned), gradients=paths)
-                other.suspect = replace(event, rival=other.name, since=self._recorder.log.index), other.held
+            if other is not stepper and mixed and not other.stepped:
+                paths = tuple(self._registry.parameters[i].path for i in sorted(mixed))
+                leaked = Leaked(
+                    location=user_location(),
+                    optimizer=stepper.name,
+                    parameters=len(owned),
+                    gradients=paths,
+                    rival=other.name,
+                    since=self._recorder.log.index,
+                )
+                other.suspect = leaked, other.held
 
     def _settle(self, stepper: _Other) -> None:
         """If it now steps on the very loss that the other has stepped on, both have meant it."""

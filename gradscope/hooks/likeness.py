@@ -1,15 +1,31 @@
 """Weights whose units are all alike: looked for once, when the run is over."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import Tensor
 
 from gradscope.hooks import statistics
+from gradscope.hooks.observers import Observer
+from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.inventory import Likeness
 
 NEARLY = 0.01
 MATRIX = FEWEST = 2  # a single number per unit may be equal by chance, as after the sign of each gradient
+
+
+class Likenesses(Observer):
+    """Looks for them."""
+
+    def __init__(self, registry: Registry, recorder: Recorder) -> None:
+        self._registry = registry
+        self._recorder = recorder
+
+    def run_ends(self) -> None:
+        """Note them."""
+        found = tuple(likenesses(self._registry))
+        self._recorder.inventory = replace(self._recorder.inventory, likenesses=found)
 
 
 def likenesses(registry: Registry) -> Iterator[Likeness]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.hooks.states import NOTHING, Usage
+from gradscope.events import Change, Changed, EventKind, LoopEvent
 from gradscope.hooks.transfer import Arrived, Ticket, Transfer
-from gradscope.records import UNMEASURED, Change, EventKind, Floats, LoopEvent, Statistic, Step, StepEnd, derive
+from gradscope.hooks.usage import NOTHING, Usage
+from gradscope.records import UNMEASURED, Floats, Statistic, Step, StepEnd, derive
 
 MOST_EVENTS = 64
 
@@ -75,6 +76,11 @@ class StepLog:
         """Note a loop event and the measurements that belong to it."""
         if len(self.events) < MOST_EVENTS or event.kind is EventKind.STEP:
             self.events.append((event, usage or NOTHING))
+
+    def amend_event(self, **facts: object) -> None:
+        """Note more of what the last loop event tells."""
+        event, usage = self.events[-1]
+        self.events[-1] = replace(event, **facts), usage  # type: ignore[arg-type]  # whoever noted it knows its fields
 
     def calm(self) -> bool:
         """Whether it is known already that nothing in it is wrong."""
@@ -178,10 +184,9 @@ def _merge(rows: Floats, sites: NDArray[np.int64], values: Floats) -> None:
 
 
 def _event(event: LoopEvent, usage: Usage, arrived: Arrived) -> LoopEvent:
-    if event.kind is EventKind.CLIPPED and usage.before:
-        return replace(
-            event, changed=tuple(_changes(event.gradients, arrived.rows(usage.before), arrived.rows(usage.after)))
-        )
+    if isinstance(event, Changed):
+        before, after = arrived.rows(usage.before), arrived.rows(usage.after)
+        return replace(event, changes=tuple(_changes(usage.changed, before, after)))
     if event.kind is not EventKind.STEP or usage is NOTHING:
         return event
     checked = arrived.known(() if _skipped(usage, arrived) else usage.checked)

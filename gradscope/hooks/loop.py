@@ -6,32 +6,25 @@ A step ends with an optimizer step; optimizers that step one after the other end
 optimizer, a manual update ends it. Gradients that were thrown away without a step end it as `CLEARED`.
 """
 
-from dataclasses import replace
 from enum import Enum
-from traceback import walk_stack
 from typing import Any, Protocol
-from weakref import ref
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import Optimizer
 
-from gradscope.hooks.clipping import Afterwards
-from gradscope.hooks.evaluation import Evaluation
+from gradscope.events import EventKind, LoopEvent
 from gradscope.hooks.frames import user_location
-from gradscope.hooks.leaks import Leaks
-from gradscope.hooks.likeness import likenesses
+from gradscope.hooks.observers import Observers
 from gradscope.hooks.parameters import Parameters
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
-from gradscope.hooks.states import BY_HAND, NOTHING, GradientStates, Indices, Usage
-from gradscope.hooks.strays import Strays
-from gradscope.hooks.ties import Ties
-from gradscope.records import EventKind, LoopEvent, StepEnd
-
-SCALED = GradScaler._maybe_opt_step.__code__
+from gradscope.hooks.registry import Indices, Registry
+from gradscope.hooks.scaling import overflow_of
+from gradscope.hooks.states import BY_HAND, GradientStates
+from gradscope.hooks.turns import Turns
+from gradscope.hooks.usage import NOTHING
+from gradscope.records import StepEnd
 
 current_task = torch._C._current_graph_task_id
 
@@ -68,25 +61,27 @@ class Listener(Protocol):
 class Loop:
     """Follows the loop and closes steps. The module and optimizer hooks tell it what happens."""
 
-    def __init__(self, registry: Registry, recorder: Recorder, parameters: Parameters, listener: Listener) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        recorder: Recorder,
+        parameters: Parameters,
+        states: GradientStates,
+        observers: Observers,
+        listener: Listener,
+    ) -> None:
         self._registry = registry
         self._recorder = recorder
         self._parameters = parameters
+        self.states = states
+        self._observers = observers
         self._listener = listener
-        self.states = GradientStates(registry, recorder.readback)
-        self._evaluation = Evaluation(registry, recorder)
-        self._afterwards = Afterwards(registry, recorder)
-        self._leaks = Leaks(registry, recorder)
-        self._strays = Strays(registry)
-        self._ties = Ties(registry)
-        self._optimizers: set[int] = set()
-        self._skips = False
+        self._turns = Turns()
         self._depth = 0
         self._pending = NOTHING
         self._optimizers_seen = False
         self._backward_seen = False
         self._stepped_inside = False
-        self._stepped: dict[int, ref[Optimizer]] = {}
         self._task: int | None = None
         self.phase = Phase.START
 
@@ -108,7 +103,8 @@ class Loop:
         elif self.phase is Phase.AFTER and not self._depth:
             self._close_without_optimizer()
         self._recorder.log.mark = len(self._recorder.log.entries)
-        self._leaks.forward_begins()
+        for tell in self._observers.forward_begins:
+            tell()
         self._enter(Phase.FORWARD)
         if not self._optimizers_seen:
             self._listener.boundary()
@@ -120,11 +116,9 @@ class Loop:
         self._task, self._backward_seen = task, True
         self._enter(Phase.BACKWARD)
         self._registry.refresh_if_changed()
-        self._recorder.ties.extend(self._ties.lost(self.step))
-        self._evaluation.backward_begins()
-        self._afterwards.look()
         dropped = self.states.backward_begins()
-        self._leaks.backward_begins(self.states.touched)
+        for tell in self._observers.backward_begins:
+            tell()
         if dropped and not self._depth and self._recorder.log.backwards:
             self._finish(StepEnd.CLEARED, split=True)
         if self._recorder.observing:
@@ -139,7 +133,8 @@ class Loop:
         log = self._recorder.log
         if self.states.backward_ends(by_hand=not self._optimizers_seen) or self._stepped_inside:
             log.tasks.add(task)
-        self._leaks.backward_ends(self.states.received)
+        for tell in self._observers.backward_ends:
+            tell()
         self._stepped_inside = False
         if log.observed and not self._optimizers_seen:
             self._parameters.gradients(self.states.touched())
@@ -164,7 +159,7 @@ class Loop:
         Waits for the device.
         """
         owned = self._parameters.owned(optimizer)
-        overflow = _overflow(optimizer)
+        overflow = overflow_of(optimizer)
         if not len(owned) or self.phase is not Phase.AFTER or (overflow is not None and bool(overflow)):
             return False
         sampled = self.states.non_finite(owned)
@@ -181,18 +176,17 @@ class Loop:
     def step_ends(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
         owned = self._parameters.owned(optimizer)
-        self._recorder.holdings.stepped(optimizer, self._recorder.log.index)
-        self._leaks.stepped(optimizer, owned, self.states.touched)
+        for tell in self._observers.optimizer_stepped:
+            tell(optimizer, owned)
         if not len(owned):
             return
         self._optimizers_seen = True
-        self._optimizers.add(id(optimizer))
-        self._stepped[id(optimizer)] = ref(optimizer)
+        self._turns.take(optimizer)
         self._depth = max(0, self._depth - 1)
         if self._task is not None:  # an optimizer of a few parameters, stepped as soon as they have their gradients
             self.states.receive(owned)
         rate = _rate(optimizer) if self._recorder.observing else None
-        self._step(owned, type(optimizer).__name__, id(optimizer), _overflow(optimizer), rate)
+        self._step(owned, type(optimizer).__name__, id(optimizer), overflow_of(optimizer), rate)
         if self._task is not None:
             self._stepped_inside = True
         elif not self._depth:
@@ -200,18 +194,8 @@ class Loop:
             self._listener.boundary()
 
     def steppers(self, last: Optimizer) -> list[Optimizer]:
-        """The optimizers whose turns made a step that the last of them has ended, if these are all there are.
-
-        None of them where a loss scaler may leave steps out, which nobody would notice at rest.
-        """
-        stepped = [optimizer for known in self._stepped.values() if (optimizer := known()) is not None]
-        if self._skips or any(_overflow(optimizer) is not None for optimizer in stepped):
-            return []
-        if self.phase is not Phase.STEPPED or self._task is not None or stepped[-1:] != [last]:
-            return []
-        turns = sum(event.kind is EventKind.STEP for event, _ in self._recorder.log.events)
-        everybody = self._optimizers == self._stepped.keys() and turns == len(stepped)
-        return stepped if everybody and not _scaled() else []
+        """The optimizers whose turns made a step that the last of them has just ended, if these are all there are."""
+        return self._turns.all(last) if self.phase is Phase.STEPPED and self._task is None else []
 
     def backward_was_missed(self) -> None:
         """A backward has run that nobody listened to: the step before it is over."""
@@ -221,7 +205,8 @@ class Loop:
 
     def rests(self) -> None:
         """Nobody listens to backwards from here on."""
-        self._afterwards.forget()
+        for tell in self._observers.rest_begins:
+            tell()
 
     def finish_last_step(self) -> None:
         """Close the step before the one that an optimizer has ended."""
@@ -229,18 +214,17 @@ class Loop:
 
     def begin(self) -> None:
         """The run begins."""
-        self._recorder.ties.extend(self._ties.at_first())
+        for tell in self._observers.run_begins:
+            tell()
 
     def take_stock(self) -> None:
-        """The run is over: note which parameters nobody has trained."""
-        self._recorder.orphans = tuple(self._recorder.holdings.orphans())
-        self._recorder.strays = self._strays.lost()
-        self._recorder.likenesses = tuple(likenesses(self._registry))
-        self._recorder.double = not self._registry.executed and self._recorder.holdings.double()
+        """The run is over, and all of it has arrived."""
+        for tell in self._observers.run_ends:
+            tell()
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""
-        self._afterwards.forget()
+        self.rests()
         if self._task is not None and not failed:
             self.backward_ends()
         if self.phase is Phase.STEPPED:
@@ -259,7 +243,7 @@ class Loop:
 
     def _make_up_for_backward(self, optimizer: Optimizer) -> None:
         """No backward was ever seen, as of a model that is compiled as a whole: its steps are all there is."""
-        if id(optimizer) in self._stepped:
+        if optimizer in self._turns:
             self._finish(StepEnd.OPTIMIZER)
         if self._recorder.observing:
             self._parameters.before()
@@ -290,42 +274,22 @@ class Loop:
             self._parameters.after(owned)
         check = not self._recorder.observing  # else all gradients are measured
         after = self.states.after_step(owned, owner, overflow, check=check)
-        quiet = self._evaluation.stepped(owned) if self._recorder.observing and owner != BY_HAND else ()
-        if self._recorder.observing and owner != BY_HAND:
-            self._afterwards.stepped(owned)
-        event = LoopEvent(EventKind.STEP, user_location(), name, len(owned), evaluating=quiet, rate=rate)
-        self._recorder.log.add_event(event, _joined(self._pending, after))
+        event = LoopEvent(EventKind.STEP, user_location(), name, len(owned), rate=rate)
+        self._recorder.log.add_event(event, after.joined(self._pending))
         self._pending = NOTHING
+        for tell in self._observers.step_observed if self._recorder.observing and owner != BY_HAND else ():
+            tell(owned)
         self._listener.stepped(owner, owned)
 
     def _finish(self, end: StepEnd, **options: Any) -> None:
-        self._skips |= end is StepEnd.CLEARED
         step = self._recorder.log.index
         self._parameters.forget()
-        self._stepped.clear()
+        self._turns.end(end)
         self.states.step_closed()
         self._recorder.finish_step(end, **options)
         self._listener.step_finished()
-        self._recorder.holdings.notice(self.states.touched(), step)
-        self._strays.look(step)
-
-
-def _joined(before: Usage, after: Usage) -> Usage:
-    if before == NOTHING:
-        return after
-    return replace(
-        after,
-        cleared=before.cleared,
-        perhaps_cleared=before.perhaps_cleared,
-        applied=before.applied,
-        incoming=before.incoming,
-    )
-
-
-def _overflow(optimizer: Optimizer) -> Tensor | None:
-    """Not zero when a loss scaler tells a fused optimizer to move nothing; None when there is no such scaler."""
-    overflow: Tensor | None = getattr(optimizer, "found_inf", None)
-    return overflow
+        for tell in self._observers.step_closed:
+            tell(step)
 
 
 def _rate(optimizer: Optimizer) -> float | None:
@@ -333,8 +297,3 @@ def _rate(optimizer: Optimizer) -> float | None:
     rates = [group.get("lr") for group in optimizer.param_groups]
     known = [float(rate) for rate in rates if isinstance(rate, float | int)]
     return min(known) if known and len(known) == len(rates) else None
-
-
-def _scaled() -> bool:
-    """Whether it is a loss scaler that has called the optimizer which is stepping."""
-    return any(frame.f_code is SCALED for frame, _ in walk_stack(None))

@@ -3,12 +3,11 @@
 import gc
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 
-from gradscope.hooks.holdings import some
+from gradscope.hooks.statistics import begins_with, some
 
 Parents = dict[int, list[nn.Module]]
 
@@ -54,8 +53,7 @@ def _alike(one: Tensor, two: Tensor) -> bool:
     """Whether two tensors have one shape, and their first elements are the same."""
     if one.shape != two.shape or one.dtype != two.dtype or one.device != two.device:
         return False
-    first, second = some(one), some(two)
-    return first is not None and second is not None and torch.equal(first, second)
+    return begins_with(two, some(one))
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -5,16 +5,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry, Watched
+from gradscope.hooks.registry import Indices, Registry, Watched
 from gradscope.hooks.transfer import Saved, Ticket
 from gradscope.records import Kind
 
 Signature = tuple[int, ...]
-Indices = NDArray[np.intp]
 
 KINDS = (Kind.PARAMETER, Kind.PARAMETER_GRADIENT, Kind.UPDATE)
 UNKNOWN = -1

@@ -1,7 +1,7 @@
 """Collects what the hooks measure, step by step, and hands it out as frozen recordings."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from torch import Tensor
@@ -9,14 +9,13 @@ from torch import Tensor
 from gradscope.hooks import statistics
 from gradscope.hooks.cadence import FIRST, Cadence
 from gradscope.hooks.history import History
-from gradscope.hooks.holdings import Holdings
 from gradscope.hooks.kept import Kept
 from gradscope.hooks.log import FORWARD, Passed, StepLog
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.tap import tap
 from gradscope.hooks.traced import Traced, losses
 from gradscope.hooks.transfer import Readback, Ticket
-from gradscope.inventory import BrokenTie, Inventory, Likeness, Orphan, Stray
+from gradscope.inventory import Inventory, OptimizerInfo
 from gradscope.records import ROOT, GraphSummary, Kind, Recording, Site, Step, StepEnd
 from gradscope.traces import Failure, Operation, Verification
 
@@ -48,12 +47,8 @@ class Recorder:
         self._stepped: Mapping[int, frozenset[str]] = {}
         self._losses: dict[int, float] = {}
         self.failure: Failure | None = None
-        self.holdings = Holdings(self.registry)
-        self.orphans: tuple[Orphan, ...] = ()
-        self.strays: tuple[Stray, ...] = ()
-        self.ties: list[BrokenTie] = []
-        self.double = False
-        self.likenesses: tuple[Likeness, ...] = ()
+        self.inventory = Inventory()
+        self.optimizers: Callable[[], tuple[OptimizerInfo, ...]] = tuple  # who knows them
         self.lost: dict[str, None] = {}
         self.spent = 0.0
         self._total = 0.0
@@ -213,9 +208,7 @@ class Recorder:
             verifications=tuple(self.verifications),
             failure=self.failure,
             lost=tuple(self.lost),
-            inventory=Inventory(
-                self.holdings.infos(), self.orphans, self.strays, tuple(self.ties), self.double, self.likenesses
-            ),
+            inventory=replace(self.inventory, optimizers=self.optimizers()),
             complete=complete,
         )
 

@@ -19,6 +19,7 @@ LONGEST_REST = 64
 MOST_KINDS = 64
 
 Indices = NDArray[np.intp]
+NOBODY: Indices = np.empty(0, np.intp)
 
 
 @dataclass(frozen=True, eq=False)

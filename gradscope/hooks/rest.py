@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch.optim.optimizer import Optimizer
 
+from gradscope.events import EventKind, LoopEvent
 from gradscope.hooks.loop import Loop
 from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.states import NOBODY, NOTHING, Indices, Usage
-from gradscope.records import EventKind, LoopEvent
+from gradscope.hooks.registry import NOBODY, Indices
+from gradscope.hooks.usage import NOTHING, Usage
 
 LONGEST_SILENCE = 64
 PATIENCE = 0.5

@@ -6,9 +6,8 @@ Clearing is inferred: the gradient is None, another object, or all zero. Only th
 small gradients of each optimizer are looked at. On the host that is answered at once, on a device when it arrives.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -16,63 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradscope.hooks import statistics
-from gradscope.hooks.glance import ZERO, glance
 from gradscope.hooks.marks import Marks
 from gradscope.hooks.pattern import Pattern
-from gradscope.hooks.registry import Registry
+from gradscope.hooks.registry import NOBODY, Indices, Registry
+from gradscope.hooks.samples import Samples
 from gradscope.hooks.transfer import Readback, Ticket
+from gradscope.hooks.usage import NOTHING, Usage
 from gradscope.hooks.uses import Uses
 
-SAMPLE = 4
-SMALL = 4096
-MANY = 64
 BY_HAND = 0
 
-Indices: TypeAlias = NDArray[np.intp]
 Flags: TypeAlias = NDArray[np.bool_]
 
-NOBODY = np.empty(0, np.intp)
-
-
-class State(IntEnum):
-    """Of one parameter's gradient."""
-
-    CLEAN = 0
-    FRESH = 1
-    CONSUMED = 2
-    DIRTY = 3
-
-
-FRESH, CONSUMED = np.int8(State.FRESH), np.int8(State.CONSUMED)  # times whether there is a gradient; CLEAN is zero
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How one step used gradients, with the measurements that will confirm or refute it.
-
-    `reused` holds when a norm in `left` is not zero. `cleared` is certain; `perhaps_cleared` holds when the
-    norms in `applied` are all zero while those in `incoming` are not. `checked` tells non-finite gradients;
-    `skipped` is not zero when a loss scaler told a fused optimizer to move nothing. `repeated` were used by the
-    optimizer's last step already, `shared` by another optimizer, and no backward has added to them since.
-    `before` and `after` measure gradients that were changed when a step had used them.
-    """
-
-    reused: tuple[str, ...] = ()
-    left: tuple[Ticket, ...] = ()
-    cleared: tuple[str, ...] = ()
-    perhaps_cleared: tuple[str, ...] = ()
-    applied: tuple[Ticket, ...] = ()
-    incoming: tuple[Ticket, ...] = ()
-    checked: tuple[Ticket, ...] = ()
-    skipped: tuple[Ticket, ...] = ()
-    repeated: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
-    before: tuple[Ticket, ...] = ()
-    after: tuple[Ticket, ...] = ()
-
-
-NOTHING = Usage()
+# Of one parameter's gradient, as plain numbers: numpy takes ten times as long with members of an enum. The lowest bit
+# says that no step has used it.
+CLEAN, FRESH, CONSUMED, DIRTY = range(4)
+UNUSED = FRESH & DIRTY
 
 
 @dataclass
@@ -85,7 +43,6 @@ class GradientStates:
     _ids: list[int] = field(default_factory=list)
     _tensors: list[Tensor] = field(default_factory=list)
     _state: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
-    _owner: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     _marks: Marks = field(default_factory=lambda: Marks.of([]))
     _suspects: Indices = field(default_factory=lambda: NOBODY)
     _examined: set[int] = field(default_factory=set)
@@ -93,34 +50,35 @@ class GradientStates:
     _incoming: dict[int, Ticket] = field(default_factory=dict)
     _versions: list[tuple[Tensor, int]] = field(default_factory=list)
     _values: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    _samples: dict[bytes, list[int]] = field(default_factory=dict)
     received: Indices = field(default_factory=lambda: NOBODY)
     _dirty: bool = False
     _zeroed: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
     _closed: Marks = field(default_factory=lambda: Marks.of([]))
     _rewritten: bool = False
-    _owners: dict[int, Indices] = field(default_factory=dict)
     _uses: Uses = field(default_factory=Uses)
     regular: bool = False
+
+    def __post_init__(self) -> None:
+        self._samples = Samples(self.readback)
 
     def backward_begins(self) -> bool:
         """Take notice of what was cleared. True when an earlier backward's gradients were all thrown away."""
         self._follow_registry()
         before, now = self._marks, Marks.of(self._tensors)
-        fresh = self._state == State.FRESH
+        fresh = self._state == FRESH
         self._marks = now
         if now.nothing and not fresh.any():
             self._start_clean()
             return False
         unchanged = now.same_as(before)
-        held = (self._state >= State.CONSUMED) & now.same_object_as(before)
+        held = (self._state >= CONSUMED) & now.same_object_as(before)
         zeroed = self._zero_among(held & ~unchanged)
         self._zeroed |= zeroed
         if not fresh.any() and not (now.present & ~self._zeroed).any():
             self._start_clean()
             return False
         held &= ~zeroed
-        self._state[~held & ~(fresh & unchanged)] = State.CLEAN
+        self._state[~held & ~(fresh & unchanged)] = CLEAN
         self._suspects = np.flatnonzero(held)
         self.regular &= bool((fresh & unchanged).any() and not held.any())
         self._examine(set(np.flatnonzero(held & ~unchanged).tolist()))
@@ -132,8 +90,8 @@ class GradientStates:
         `by_hand`, while no optimizer was ever seen: remember a few values, to notice an update through `.data`.
         """
         received = self.receive(None)
-        sample = self._sample(received if len(received) else np.arange(len(self._state)))
-        self._incoming = self._measured(sample)
+        sample = self._samples.of(received if len(received) else np.arange(len(self._state)))
+        self._incoming = self._samples.measured(sample)
         self._versions = [(self._tensors[i], self._tensors[i]._version) for i in sample] if by_hand else []
         # Comparing values waits for a device; on the host it does not.
         hosted = [tensor for tensor, _ in self._versions if tensor.device.type == "cpu"]
@@ -152,9 +110,9 @@ class GradientStates:
             now = before.updated(now, indices)
         received = np.flatnonzero(changed)
         self._marks = now
-        self._state[received] = State.FRESH
+        self._state[received] = FRESH
         if len(self._suspects):
-            self._state[self._suspects[changed[self._suspects]]] = State.DIRTY
+            self._state[self._suspects[changed[self._suspects]]] = DIRTY
             self._dirty = True
         self.registry.count_contributions(received)
         self.received = received
@@ -187,18 +145,18 @@ class GradientStates:
         now = Marks.of(self._tensors)
         if now == self._marks:
             return NOTHING
-        ready = owned[np.isin(self._state[owned], (State.FRESH, State.DIRTY))]
+        ready = owned[(self._state[owned] & UNUSED) != 0]
         present = now.present[ready]
         changed = ready[present & ~now.same_as(self._marks)[ready]]
         sample = [i for i in changed.tolist() if i in self._incoming]
-        if sample and present.all() and len(self._without_zeros(sample)) == len(sample):  # clipped, or unscaled
+        if sample and present.all() and len(self._samples.without_zeros(sample)) == len(sample):  # clipped, or unscaled
             self._rewritten = True
             return NOTHING
         self.regular = False
         return Usage(
             cleared=self._paths(ready[~present]),
             perhaps_cleared=self._paths(changed) if sample else (),
-            applied=tuple(self._measured(sample).values()),
+            applied=tuple(self._samples.measured(sample).values()),
             incoming=tuple(self._incoming[i] for i in sample),
         )
 
@@ -209,8 +167,8 @@ class GradientStates:
         gradients are looked at for NaN and Inf.
         """
         self._follow_registry()
-        dirty = owned[self._state[owned] == State.DIRTY] if self._dirty else NOBODY
-        checked = tuple(self._measured(self._sample(owned)).values()) if check else ()
+        dirty = owned[self._state[owned] == DIRTY] if self._dirty else NOBODY
+        checked = tuple(self._samples.measured(self._samples.of(owned)).values()) if check else ()
         dirtied = set(dirty.tolist())
         repeated, shared = self._used_again(owned, owner)
         self._consume(owned, owner)
@@ -227,12 +185,12 @@ class GradientStates:
 
     def rest(self, owned: Indices) -> Pattern | None:
         """What the coming steps will look like if they are like this one; None if this one was not regular."""
-        sample = self._sample(owned)
+        sample = self._samples.of(owned)
         if not self.regular or len(self.touched()) or not sample or any(self._tensors[i].grad is None for i in sample):
             return None
         rewritten = self._rewritten or bool(self._zeroed.any())
         if rewritten:
-            sample = self._without_zeros(sample)
+            sample = self._samples.without_zeros(sample)
         if not sample:
             return None
         advance = np.where(self._zeroed, self._marks.versions - self._closed.versions, 0)
@@ -244,15 +202,13 @@ class GradientStates:
         self._suspects, self._dirty, self.regular = NOBODY, False, False
         self._marks = Marks.of(self._tensors)
         self.step_closed()
-        self._state[:] = State.CLEAN
+        self._state[:] = CLEAN
         self._state[used] = self._marks.present[used] * CONSUMED
         self._state[fresh] = self._marks.present[fresh] * FRESH
 
     def non_finite(self, owned: Indices) -> bool:
         """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""
-        gradients = (self._tensors[i].grad for i in self._sample(owned))
-        plain = (g for g in gradients if g is not None and statistics.obstacle(g) is None)
-        return any(not torch.isfinite(gradient).all() for gradient in plain)
+        return self._samples.non_finite(self._samples.of(owned))
 
     def manually_updated(self) -> bool:
         """Whether parameters were changed since the last backward ended, as far as that was looked for."""
@@ -263,7 +219,7 @@ class GradientStates:
 
     def thrown_away(self) -> bool:
         """Whether the gradients of the last backward are gone, although no step used them."""
-        fresh = self._state == State.FRESH
+        fresh = self._state == FRESH
         return bool(fresh.any()) and not (fresh & Marks.of(self._tensors).same_as(self._marks)).any()
 
     def step_closed(self) -> None:
@@ -275,63 +231,47 @@ class GradientStates:
 
     def touched(self) -> Indices:
         """The parameters whose gradients no step has used yet."""
-        return np.flatnonzero((self._state == State.FRESH) | (self._state == State.DIRTY))
+        return (self._state & UNUSED).nonzero()[0]
 
     def _start_clean(self) -> None:
         """Every gradient is known to be cleared, and none of an earlier backward is waiting for its step."""
-        self._state.fill(State.CLEAN)
+        self._state.fill(CLEAN)
         self._suspects, self._left, self._dirty = NOBODY, {}, False
         self._examined.clear()
         self.regular = True
 
     def _zero_among(self, among: Flags) -> Flags:
         """All of these if those looked at are zero, as far as the host can tell at once; else none."""
-        sample = self._sample(np.flatnonzero(among)) if among.any() else []
-        zero = bool(sample) and self._seen(sample) == bytes([ZERO] * len(sample))
+        zero = among.any() and self._samples.all_zero(self._samples.of(np.flatnonzero(among)))
         return among if zero else np.zeros_like(among)
-
-    def _without_zeros(self, sample: list[int]) -> list[int]:
-        seen = self._seen(sample)
-        return [] if seen is None else [i for i, what in zip(sample, seen, strict=True) if what != ZERO]
-
-    def _seen(self, sample: list[int]) -> bytes | None:
-        """What a glance at these gradients tells."""
-        gradients = [gradient for i in sample if (gradient := self._tensors[i].grad) is not None]
-        return glance(gradients) if len(gradients) == len(sample) else None
 
     def _examine(self, moved: set[int]) -> None:
         """What was left is what stood there before this step's first backward, not what that one has added."""
         suspects = set(self._suspects.tolist())
         known = (self._examined - moved) & suspects
         self._left = {i: ticket for i, ticket in self._left.items() if i in known}
-        self._left |= self._measured(self._sample(np.array(sorted(suspects - known), np.intp)))
+        self._left |= self._samples.measured(self._samples.of(np.array(sorted(suspects - known), np.intp)))
         self._examined = suspects
 
     def _used_again(self, owned: Indices, owner: int) -> tuple[Indices, Indices]:
         """Whose gradients the optimizer's last step used already, and whose another optimizer's did."""
         state = self._state[owned]
-        if owner == BY_HAND or not (state == State.CONSUMED).any():
+        if owner == BY_HAND or not (state == CONSUMED).any():
             return NOBODY, NOBODY
-        again = owned[state == State.CONSUMED]
+        again = owned[state == CONSUMED]
         again = again[Marks.of(self._tensors).same_as(self._marks)[again]]
-        fresh = (state == State.FRESH) | (state == State.DIRTY)
-        repeated = NOBODY if fresh.any() else self._uses.by_itself(again, owner, self._tensors)
+        repeated = NOBODY if (state & UNUSED).any() else self._uses.by_itself(again, owner, self._tensors)
         return repeated, self._uses.by_others(again, owner)
 
     def _consume(self, owned: Indices, owner: int) -> None:
         now = Marks.of(self._tensors)
         held = owned[now.present[owned]]
-        sample = next(iter(self._sample(held)), None) if len(held) else None
+        sample = next(iter(self._samples.of(held)), None) if len(held) else None
         gradient = None if sample is None else self._tensors[sample].grad
         self._uses.note(held, owner, None if sample is None or gradient is None else (sample, gradient))
         self._marks = now if len(owned) == len(self._tensors) else self._marks.updated(now, owned)
         self._state[owned] = now.present[owned] * CONSUMED
-        if self._owners.get(owner) is not owned:
-            if len(self._owners) >= MANY:  # a program that makes optimizers all the time
-                self._owners.clear()
-            self._owners[owner] = owned
-            self._owner[owned] = owner
-            self._samples.clear()
+        self._samples.belong(owned, owner)
         self.registry.count_steps(owned)
 
     def _follow_registry(self) -> None:
@@ -342,39 +282,16 @@ class GradientStates:
         known = {key: i for i, key in enumerate(self._ids)}
         origin = np.array([known.get(id(tensor), -1) for tensor in tensors], np.intp)
         self._ids, self._tensors = [id(tensor) for tensor in tensors], tensors
-        self._state = np.append(self._state, np.int8(State.CLEAN))[origin]
+        self._state = np.append(self._state, np.int8(CLEAN))[origin]
         self._marks = self._marks.taken(origin)
-        self._owner = np.zeros(len(tensors), np.int64)
-        self._owners.clear()
+        self._samples.follow(tensors)
         self._suspects = NOBODY
         self._zeroed = np.zeros(len(tensors), np.bool_)
         self._uses.forget(len(tensors))
         self._closed, self.regular = self._marks, False
-        for table in (self._left, self._incoming, self._samples, self._examined):
+        for table in (self._left, self._incoming, self._examined):
             table.clear()
         self._versions, self._values = [], []
 
     def _paths(self, indices: Indices) -> tuple[str, ...]:
         return tuple(self.registry.parameters[i].path for i in indices.tolist())
-
-    def _sample(self, indices: Indices) -> list[int]:
-        """A few small ones for each optimizer, spread over the model; of the same indices always the same."""
-        key = indices.tobytes()
-        if key not in self._samples:
-            if len(self._samples) > 2 * SAMPLE:
-                self._samples.clear()
-            self._samples[key] = list(self._chosen(indices))
-        return self._samples[key]
-
-    def _chosen(self, indices: Indices) -> Iterable[int]:
-        for owner in dict.fromkeys(self._owner[indices].tolist()):
-            group: Sequence[int] = indices[self._owner[indices] == owner].tolist()
-            small = [i for i in group if self._tensors[i].numel() <= SMALL] or [
-                min(group, key=lambda i: self._tensors[i].numel())
-            ]
-            yield from small[:: max(1, len(small) // SAMPLE)][:SAMPLE]
-
-    def _measured(self, indices: Iterable[int]) -> dict[int, Ticket]:
-        gradients = {i: gradient for i in indices if (gradient := self._tensors[i].grad) is not None}
-        tickets = self.readback.measure_all(list(gradients.values()))
-        return {i: ticket for i, ticket in zip(gradients, tickets, strict=True) if ticket >= 0}

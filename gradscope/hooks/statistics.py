@@ -10,6 +10,7 @@ HALF = (torch.float16, torch.bfloat16)
 WIDE = (torch.float64, torch.complex128)
 MEASURABLE = (torch.float32, torch.complex64, *HALF, *WIDE)
 
+FEW = 16
 SAMPLED, RUN, RAREST = 4096, 16, 64  # as in meters/arithmetic.c
 
 
@@ -74,6 +75,17 @@ def sample(flat: Tensor) -> Tensor:
         return flat
     period = RUN * (min(stride, RAREST) | 1)  # odd: an even one would meet the same columns in each row of a matrix
     return flat[: len(flat) // period * period].view(-1, period)[:, :RUN].reshape(-1)
+
+
+def some(tensor: Tensor, most: int = FEW) -> Tensor | None:
+    """A copy of the first elements, to see later whether anybody has changed them; None of one that is not plain."""
+    return None if obstacle(tensor) is not None else tensor.detach().reshape(-1)[:most].clone()
+
+
+def begins_with(tensor: Tensor, known: Tensor | None) -> bool:
+    """Whether the first elements are those that `some` has copied. Waits for a device."""
+    now = None if known is None else some(tensor, len(known))
+    return known is not None and now is not None and torch.equal(known, now)
 
 
 class undisturbed:  # noqa: N801  used like a function, and a generator would cost more than what it wraps

@@ -1,7 +1,7 @@
 """Parameters that a module holds where torch does not look: in a list, tuple, set or dict, or as plain tensors."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
 from weakref import ReferenceType, ref
@@ -9,9 +9,12 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
-from gradscope.hooks.holdings import held_anywhere, some
+from gradscope.hooks.holdings import held_anywhere
 from gradscope.hooks.marks import version
+from gradscope.hooks.observers import Observer
+from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
+from gradscope.hooks.statistics import begins_with, some
 from gradscope.inventory import Stray
 
 TORCHS = frozenset(vars(nn.Module()))
@@ -33,24 +36,26 @@ class Found:
     values: Tensor | None
 
 
-class Strays:
+class Strays(Observer):
     """Looks for them once, after a step, and at the end for what has become of them."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, recorder: Recorder) -> None:
         self._registry = registry
+        self._recorder = recorder
         self._found: list[Found] | None = None
 
-    def look(self, step: int) -> None:
-        """A step is over."""
+    def step_closed(self, step: int) -> None:
+        """Look, if this is the first."""
         if self._found is None:
             self._found = []
             self._found = [*islice(self._all(step), MOST)]
 
-    def lost(self) -> tuple[Stray, ...]:
-        """Those that still receive gradients, are in no optimizer and have not moved. Waits for the device."""
+    def run_ends(self) -> None:
+        """Note those that still receive gradients, are in no optimizer and have not moved. Waits for the device."""
         alive = [known for known in self._found or () if _goes_on(known)]
         elsewhere = held_anywhere() if alive else set()
-        return tuple(known.stray for known in alive if id(known.tensor()) not in elsewhere)
+        lost = tuple(known.stray for known in alive if id(known.tensor()) not in elsewhere)
+        self._recorder.inventory = replace(self._recorder.inventory, strays=lost)
 
     def _all(self, step: int) -> Iterator[Found]:
         seen: set[int] = set()
@@ -103,5 +108,5 @@ def _goes_on(known: Found) -> bool:
     tensor, home = known.tensor(), None if known.home is None else known.home()
     if tensor is None or tensor.grad is None or (home is not None and not home.training):
         return False
-    again, now = known.gradient() is not tensor.grad or version(tensor.grad) > known.version, some(tensor)
-    return again and now is not None and known.values is not None and torch.equal(known.values, now)
+    again = known.gradient() is not tensor.grad or version(tensor.grad) > known.version
+    return again and begins_with(tensor, known.values)

@@ -1,24 +1,42 @@
 """Parameters that were one and are two: torch ties weights by identity, which copies of a state lose."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from gradscope.hooks.holdings import some
+from gradscope.hooks.observers import Observer
+from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry, Watched
+from gradscope.hooks.statistics import begins_with, some
 from gradscope.inventory import BrokenTie
 
 
-class Ties:
+class Ties(Observer):
     """Knows which parameters go by several names, and notices when they part."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, recorder: Recorder) -> None:
         self._registry = registry
+        self._recorder = recorder
         self._generation = registry.generation
         self._groups = _groups(registry.parameters)
 
-    def at_first(self) -> Iterator[BrokenTie]:
+    def run_begins(self) -> None:
+        """Note what was meant to be one."""
+        self._note(self._at_first())
+
+    def backward_begins(self) -> None:
+        """Note what has been one, if the model has changed."""
+        if self._generation != self._registry.generation:
+            self._generation = self._registry.generation
+            self._note(self._lost())
+
+    def _note(self, ties: Iterator[BrokenTie]) -> None:
+        inventory = self._recorder.inventory
+        self._recorder.inventory = replace(inventory, ties=(*inventory.ties, *ties))
+
+    def _at_first(self) -> Iterator[BrokenTie]:
         """An embedding and an output layer of equal weights that are two tensors. Waits for the device."""
         modules = {path: module for module, path in self._registry.modules()}
         items = [item for item in self._registry.parameters if item.name == "weight" and item.parameter.requires_grad]
@@ -29,18 +47,15 @@ class Ties:
                 if twin is not None:
                     yield BrokenTie(twin.path, item.path)
 
-    def lost(self, step: int) -> Iterator[BrokenTie]:
-        """Names that stood for one parameter and stand for several of equal values since the model has changed."""
-        if self._generation == self._registry.generation:
-            return
-        self._generation = self._registry.generation
+    def _lost(self) -> Iterator[BrokenTie]:
+        """Names that stood for one parameter and now stand for several of equal values."""
         before, self._groups = self._groups, _groups(self._registry.parameters)
         now = {path: item for item in self._registry.parameters for path in (item.path, *item.aliases)}
         for first, *others in before:
             for other in others:
                 one, two = now.get(first), now.get(other)
                 if one and two and one is not two and _equal(one.parameter, two.parameter):
-                    yield BrokenTie(first, other, step, lost=True)
+                    yield BrokenTie(first, other, self._recorder.log.index, lost=True)
 
 
 def _groups(items: Sequence[Watched]) -> list[tuple[str, ...]]:
@@ -55,6 +70,5 @@ def _equal(one: Tensor, two: Tensor) -> bool:
         return False
     if one.untyped_storage().data_ptr() == two.untyped_storage().data_ptr():
         return False
-    first, second = some(one), some(two)
-    alike = first is not None and second is not None and torch.equal(first, second) and torch.equal(one, two)
+    alike = begins_with(two, some(one)) and torch.equal(one, two)
     return alike and bool((one != one.flatten()[0]).any())

@@ -17,8 +17,7 @@ from gradscope.hooks.modes import compiles
 from gradscope.hooks.operations import Trace
 from gradscope.hooks.provenance import Provenance
 from gradscope.hooks.recorder import Recorder
-from gradscope.hooks.registry import Registry
-from gradscope.hooks.states import Indices
+from gradscope.hooks.registry import Indices, Registry
 from gradscope.traces import Operation
 
 Guard = Callable[[Callable[..., None]], Callable[..., None]]

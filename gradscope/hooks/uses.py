@@ -4,18 +4,15 @@ from dataclasses import dataclass, field
 from weakref import ref
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradscope.hooks import statistics
 from gradscope.hooks.marks import version
+from gradscope.hooks.registry import NOBODY, Indices
+from gradscope.hooks.statistics import begins_with, some
 
 ENOUGH = 4096
 MANY = 64
-NOBODY = np.empty(0, np.intp)
-
-Indices = NDArray[np.intp]
 
 
 class Witness:
@@ -23,13 +20,13 @@ class Witness:
 
     def __init__(self, gradient: Tensor) -> None:
         self._gradient, self._version = ref(gradient), version(gradient)
-        self._values = _values(gradient)
+        self._values = some(gradient, ENOUGH)
 
     def same(self, gradient: Tensor | None) -> bool:
         """Whether this is that gradient, and nobody has changed it. Waits for a device."""
         if gradient is None or self._gradient() is not gradient or version(gradient) != self._version:
             return False
-        return torch.equal(self._values, _values(gradient)) and bool(self._values.any())
+        return self._values is not None and begins_with(gradient, self._values) and bool(self._values.any())
 
 
 @dataclass
@@ -59,7 +56,7 @@ class Uses:
         self._clock += 1
         if len(self._witnesses) >= MANY:
             self._witnesses.clear()
-        if sample is not None and statistics.obstacle(sample[1]) is None:
+        if sample is not None:
             self._witnesses[owner] = sample[0], Witness(sample[1])
 
     def by_itself(self, indices: Indices, owner: int, tensors: list[Tensor]) -> Indices:
@@ -73,7 +70,3 @@ class Uses:
         """Those that another optimizer had used before this one began its step."""
         others = (self._by[indices] != owner) & (self._by[indices] != 0)
         return np.asarray(indices[others & (self._when[indices] < self._began.get(owner, 0))])
-
-
-def _values(gradient: Tensor) -> Tensor:
-    return gradient.detach().reshape(-1)[:ENOUGH].clone()

@@ -13,15 +13,14 @@ from typing import TypeAlias
 
 import numpy as np
 
+from gradscope.events import EventKind, LoopEvent
 from gradscope.inventory import Inventory
 from gradscope.records import (
     UNMEASURED,
     Call,
-    EventKind,
     Floats,
     GraphSummary,
     Kind,
-    LoopEvent,
     ModuleInfo,
     ParameterInfo,
     Recording,

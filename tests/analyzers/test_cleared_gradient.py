@@ -1,6 +1,7 @@
 from gradscope.analyzers.cleared_gradient import ClearedGradient
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding
-from gradscope.records import EventKind, LoopEvent, Recording, StepEnd
+from gradscope.records import Recording, StepEnd
 from gradscope.testing import recording, step_event
 
 NAMES = ("fc.weight", "fc.bias")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from gradscope.analyzers.growing_graph import GrowingGraph
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding, Severity
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.records import Recording
 from gradscope.testing import recording, step_event
 from gradscope.traces import Failure, Location
 

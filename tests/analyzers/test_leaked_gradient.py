@@ -1,6 +1,7 @@
 from gradscope.analyzers.leaked_gradient import LeakedGradient
+from gradscope.events import Leaked
 from gradscope.findings import Finding
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.records import Recording
 from gradscope.testing import recording, step_event
 from gradscope.traces import Location
 
@@ -8,8 +9,8 @@ NAMES = ("0.weight", "0.bias")
 LINE = Location("train.py", 30)
 
 
-def leak(since: int, optimizer: str = "Adam") -> LoopEvent:
-    return LoopEvent(EventKind.LEAKED, LINE, optimizer, 2, gradients=NAMES, rival="SGD", since=since)
+def leak(since: int, optimizer: str = "Adam") -> Leaked:
+    return Leaked(location=LINE, optimizer=optimizer, parameters=2, gradients=NAMES, rival="SGD", since=since)
 
 
 def found(made: Recording) -> list[Finding]:

@@ -1,8 +1,9 @@
 import pytest
 
 from gradscope.analyzers.misplaced_clipping import MisplacedClipping
+from gradscope.events import Change, Changed, Clipped, EventKind, LoopEvent, Unscaled
 from gradscope.findings import Finding
-from gradscope.records import Change, EventKind, LoopEvent, ParameterInfo, Recording
+from gradscope.records import ParameterInfo, Recording
 from gradscope.testing import recording, step_event
 from gradscope.traces import Location
 
@@ -12,15 +13,15 @@ BACKWARD = LoopEvent(EventKind.BACKWARD)
 
 
 def clip(*names: str, limit: float | None = 1.0) -> LoopEvent:
-    return LoopEvent(EventKind.CLIPPED, LINE, gradients=names, limit=limit)
+    return Clipped(location=LINE, gradients=names, limit=limit)
 
 
 def unscale(*names: str, scale: float = 65536.0) -> LoopEvent:
-    return LoopEvent(EventKind.UNSCALED, gradients=names, limit=scale)
+    return Unscaled(gradients=names, scale=scale)
 
 
 def late(*changes: Change) -> LoopEvent:
-    return LoopEvent(EventKind.CLIPPED, gradients=tuple(change.parameter for change in changes), changed=changes)
+    return Changed(changes=changes)
 
 
 def run(*events: LoopEvent, first: int = 0) -> Recording:

@@ -4,8 +4,9 @@ from typing import Any
 
 from gradscope.analyzer import Request
 from gradscope.analyzers.non_finite_value import NonFiniteValue
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding
-from gradscope.records import EventKind, LoopEvent, Recording, StepEnd
+from gradscope.records import Recording, StepEnd
 from gradscope.testing import recording, step_event
 from gradscope.traces import Location, Operand, Operation, Range
 

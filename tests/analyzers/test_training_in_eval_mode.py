@@ -1,6 +1,6 @@
 from gradscope.analyzers.training_in_eval_mode import TrainingInEvalMode
+from gradscope.events import LoopEvent
 from gradscope.findings import Finding
-from gradscope.records import LoopEvent
 from gradscope.testing import recording, step_event
 
 QUIET, LOUD = step_event(evaluating=("drop", "norm")), step_event()

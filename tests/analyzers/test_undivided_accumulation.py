@@ -3,8 +3,9 @@ from collections.abc import Iterable
 import pytest
 
 from gradscope.analyzers.undivided_accumulation import UndividedAccumulation
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.records import Recording
 from gradscope.testing import recording, step_event
 from gradscope.traces import Location, Operation
 

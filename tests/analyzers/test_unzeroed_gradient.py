@@ -1,6 +1,7 @@
 from gradscope.analyzers.unzeroed_gradient import UnzeroedGradient
+from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding
-from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.records import Recording
 from gradscope.testing import recording, step_event
 from gradscope.traces import Location
 

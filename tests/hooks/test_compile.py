@@ -129,3 +129,12 @@ def test_torchs_warning_about_global_hooks_is_not_shown_and_its_filter_goes_agai
     before = list(warnings.filters)
     run(whole, "after", watched=True)
     assert list(warnings.filters) == before
+
+
+def test_a_scope_that_closes_takes_no_filter_from_another() -> None:
+    before = list(warnings.filters)
+    with gradscope.watch(nn.Linear(2, 1)):
+        with gradscope.watch(nn.Linear(2, 1)):
+            pass
+        warnings.warn("Using `torch.compile(module)` when there are global hooks on modules", stacklevel=1)
+    assert list(warnings.filters) == before

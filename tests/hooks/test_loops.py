@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import gradscope
-from gradscope.records import EventKind, Kind, LoopEvent, Statistic, StepEnd
+from gradscope.events import EventKind, LoopEvent
+from gradscope.records import Kind, Statistic, StepEnd
 
 ROUNDS = 4
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks
 
 import gradscope
-from gradscope.records import EventKind, Kind, StepEnd
+from gradscope.events import EventKind
+from gradscope.records import Kind, StepEnd
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad])

@@ -10,8 +10,9 @@ from resting import FAULT, SELDOM, at_rest, found, loss_of, network
 from torch import nn
 
 import gradscope
+from gradscope.events import EventKind
 from gradscope.hooks.meters import host
-from gradscope.records import EventKind, StepEnd
+from gradscope.records import StepEnd
 from gradscope.scope import Scope
 
 STEPS = 60
