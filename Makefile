@@ -18,8 +18,9 @@ setup: $(READY)  ## Create .venv with everything that development needs (the oth
 demo: $(READY)  ## Watch a network learn digits, healthy and with each fault planted
 	$(RUN)python examples/demo.py
 
+# A file's tests stay in one process, and what they share with them; more than four processes need much memory.
 test: lint types contracts drift  ## Every check
-	$(RUN)python -m pytest
+	$(RUN)python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # torch 2.8 warns of what its own optimizers do.
 test-oldest: $(OLDEST)/ready  ## The core tests on the oldest torch that is supported, in .venv-oldest

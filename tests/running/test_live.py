@@ -112,7 +112,7 @@ def test_a_program_in_a_terminal_prints_the_same_and_leaves_it_as_it_was(tmp_pat
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     command = [sys.executable, "-m", "gradscope", "run", str(PROGRAMS / "vae.py")]
     process = subprocess.Popen(
-        command, stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, env=environment(TERM="xterm")
+        command, stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, env=environment(TERM="xterm", COLUMNS="120")
     )
     os.close(slave)
     read = b""

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from running.commands import environment, gradscope_run
@@ -100,20 +102,26 @@ dist.destroy_process_group()
 """
 
 
-def leftovers(tmp_path: Path) -> list[Path]:
-    return list((tmp_path / "temporary").glob("gradscope-*"))
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Where the program has its temporary files: a short path, as sockets need one."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
-def more(tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "temporary").mkdir()
-    return {"TMPDIR": str(tmp_path / "temporary")}
+def leftovers(temporary: Path) -> list[Path]:
+    return list(temporary.glob("gradscope-*"))
+
+
+def more(temporary: Path) -> dict[str, str]:
+    return {"TMPDIR": str(temporary)}
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_spawned_workers_are_watched_and_their_cause_told_once(method: str, tmp_path: Path) -> None:
+def test_spawned_workers_are_watched_and_their_cause_told_once(method: str, tmp_path: Path, temporary: Path) -> None:
     (tmp_path / "spawn.py").write_text(SPAWN)
     options = ["--json", "report.json", "--logdir", "logs", "--fail-on", "error"]
-    result = gradscope_run(*options, "spawn.py", method, cwd=tmp_path, more=more(tmp_path))
+    result = gradscope_run(*options, "spawn.py", method, cwd=tmp_path, more=more(temporary))
     assert result.returncode == 3, result.stderr
     assert result.stderr.count("unzeroed-gradient") == 1
     assert "optimizer.step()" in result.stderr
@@ -122,18 +130,18 @@ def test_spawned_workers_are_watched_and_their_cause_told_once(method: str, tmp_
     assert len(report["findings"][0]["models"]) == 2
     assert [model["steps"] for model in report["models"].values()] == [6, 6]
     assert len(list((tmp_path / "logs").glob("process-*/Net/gradscope/events*"))) == 2
-    assert leftovers(tmp_path) == []
+    assert leftovers(temporary) == []
 
 
-def test_forked_workers_do_not_count_what_their_parent_trained(tmp_path: Path) -> None:
+def test_forked_workers_do_not_count_what_their_parent_trained(tmp_path: Path, temporary: Path) -> None:
     (tmp_path / "spawn.py").write_text(SPAWN)
-    result = gradscope_run("spawn.py", "fork", "first", cwd=tmp_path, more=more(tmp_path))
+    result = gradscope_run("spawn.py", "fork", "first", cwd=tmp_path, more=more(temporary))
     assert result.returncode == 0, result.stderr
     verdicts = [line for line in result.stderr.splitlines() if line.startswith("gradscope: ")]
     assert len(verdicts) == 3
     assert verdicts[0].startswith("gradscope: Net: no findings in 6 steps")
     assert all("1 error in 6 steps" in line for line in verdicts[1:])
-    assert leftovers(tmp_path) == []
+    assert leftovers(temporary) == []
 
 
 def test_a_worker_that_crashes_says_why(tmp_path: Path) -> None:
@@ -154,13 +162,15 @@ def test_workers_of_a_loader_load_and_are_not_told_of(method: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("sick", "told"), [("none", 0), ("all", 1), ("1", 1)])
-def test_under_torchrun_rank_0_tells_and_others_what_it_has_not(sick: str, told: int, tmp_path: Path) -> None:
+def test_under_torchrun_rank_0_tells_and_others_what_it_has_not(
+    sick: str, told: int, tmp_path: Path, temporary: Path
+) -> None:
     (tmp_path / "ranks.py").write_text(RANKS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     result = subprocess.run(
         [*command, "-m", "gradscope", "run", "--json", "report.json", "ranks.py"],
         cwd=tmp_path,
-        env=environment(SICK=sick, **more(tmp_path)),
+        env=environment(SICK=sick, **more(temporary)),
         capture_output=True,
         text=True,
         check=False,
@@ -171,4 +181,4 @@ def test_under_torchrun_rank_0_tells_and_others_what_it_has_not(sick: str, told:
     assert ("gradscope: rank 1 has found what rank 0 has not:" in result.stderr) == (sick == "1")
     assert len(json.loads((tmp_path / "report.json").read_text())["findings"]) == (sick == "all")
     assert (tmp_path / "report.rank1.json").exists() == (sick == "1")
-    assert leftovers(tmp_path) == []
+    assert leftovers(temporary) == []
