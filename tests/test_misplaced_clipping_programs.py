@@ -134,6 +134,30 @@ def of_nothing(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
     return scope
 
 
+def before_the_backward(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind)
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            loss = net.loss()
+            optimizer.zero_grad()
+            clip_grad_norm_(net.parameters(), 1.0)
+            loss.backward()
+            optimizer.step()
+    return scope
+
+
+def zeros_before_the_backward(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net, optimizer = made(kind)
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            loss = net.loss()
+            optimizer.zero_grad(set_to_none=False)
+            clip_grad_norm_(list(net.parameters()), 1.0, foreach=False)
+            loss.backward()
+            optimizer.step()
+    return scope
+
+
 @pytest.mark.filterwarnings("ignore:.*empty generator:UserWarning")
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize(
@@ -146,6 +170,8 @@ def of_nothing(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
         (before_unscaling_in_a_trainer, "clip_grad_norm_(self.net.parameters(), max_norm=LIMIT)"),
         (before_a_fused_optimizer_unscales, "clipped first and unscaled later"),
         (of_nothing, "clip_grad_norm_(parameters, 1.0)"),
+        (before_the_backward, "before the backward that computes them"),
+        (zeros_before_the_backward, "clip_grad_norm_(list(net.parameters()), 1.0, foreach=False)"),
     ],
 )
 def test_it_is_found_in_the_first_step(program: Program, words: str, kind: type[torch.optim.Optimizer]) -> None:
@@ -224,6 +250,18 @@ def normalised_for_a_picture(net: Net, optimizer: torch.optim.Optimizer) -> Iter
         yield
 
 
+def of_a_part_without_gradients(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    other = nn.Linear(3, 3)
+    net.body.requires_grad_(False)
+    while True:
+        optimizer.zero_grad()
+        loss = net.loss()
+        clip_grad_norm_(other.parameters(), LIMIT)  # of another model
+        loss.backward()
+        clip_grad_norm_(net.body.parameters(), LIMIT)
+        yield optimizer.step()
+
+
 def part_by_part(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     first = torch.optim.SGD(net.head.parameters(), lr=0.01)
     second = torch.optim.Adam(net.body.parameters(), lr=0.01)
@@ -249,6 +287,7 @@ def part_by_part(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
         to_learn_the_norm,
         module_by_module,
         normalised_for_a_picture,
+        of_a_part_without_gradients,
         part_by_part,
     ],
 )

@@ -43,13 +43,25 @@ class Clipping:
             gradients = args[0] if isinstance(args[0], list | tuple) else [args[0]]
             self._note(EventKind.CLIPPED, gradients, _limit(caller))
         elif file == CLIPPER and name == "tensor" and _is_used_up(caller):
-            self._note(EventKind.CLIPPED, [], _limit(caller))
+            self._log(EventKind.CLIPPED, [], _limit(caller))
+        elif file == CLIPPER and name == "tensor":  # the norm of no gradient at all
+            paths = self._given(caller)
+            if paths:
+                self._log(EventKind.CLIPPED, paths, _limit(caller))
+
+    def _given(self, caller: FrameType) -> list[str]:
+        """Those of our parameters that a function for clipping was given."""
+        given = _local(caller, CLIPPER, "parameters")
+        known = {id(parameter) for parameter in given} if isinstance(given, list) else set()
+        return [item.path for item in self._registry.parameters if id(item.parameter) in known]
 
     def _note(self, kind: EventKind, gradients: Any, limit: object) -> None:
         touched = {id(gradient) for gradient in gradients}
         paths = [item.path for item in self._registry.parameters if id(item.parameter.grad) in touched]
-        if touched and not paths:  # of another model
-            return
+        if paths:  # else of another model
+            self._log(kind, paths, limit)
+
+    def _log(self, kind: EventKind, paths: list[str], limit: object) -> None:
         number = float(limit) if isinstance(limit, int | float) else None
         event, log = LoopEvent(kind, user_location(), gradients=tuple(paths), limit=number), self._recorder.log
         last = log.events[-1][0] if log.events else None

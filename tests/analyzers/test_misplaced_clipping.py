@@ -66,6 +66,28 @@ def test_silent_on_a_module_without_parameters_among_others() -> None:
     assert not found(run(clip(), clip(*NAMES), clip()))
 
 
+def steps(*events: LoopEvent) -> Recording:
+    return recording(events={0: [*events, step_event()]}, parameters=[ParameterInfo(name, "fc") for name in NAMES])
+
+
+def test_fires_on_clipping_before_the_backward() -> None:
+    (finding,) = found(steps(clip("fc.bias"), clip(*NAMES), BACKWARD, BACKWARD))
+    assert (finding.step, finding.sites, finding.location) == (0, ("fc.bias", "fc.weight"), LINE)
+    (finding,) = found(steps(clip(*NAMES), BACKWARD, unscale(*NAMES)))
+    assert finding.cause == "early"
+
+
+def test_silent_where_something_is_clipped_after_the_backward_too() -> None:
+    assert not found(steps(clip(*NAMES), BACKWARD, clip(*NAMES)))
+    assert not found(steps(BACKWARD, clip(*NAMES), BACKWARD))
+    assert not found(steps(clip(*NAMES)))
+
+
+def test_silent_on_what_the_last_step_had_used() -> None:
+    """It is judged by what became of the gradients."""
+    assert not found(steps(clip(*NAMES), late(Change("fc.weight", 1.0, 1.0, 1.0, 1.0)), BACKWARD))
+
+
 def test_fires_on_a_norm_clipped_after_the_step_and_names_the_step() -> None:
     changes = (Change("fc.weight", 4.0, 2.0, 0.8, 0.4), Change("fc.bias", 3.0, 2.0, 0.6, 0.4))
     made = recording(events={0: [BACKWARD, step_event(location=LINE)], 1: [late(*changes)], 2: [late(*changes)]})
