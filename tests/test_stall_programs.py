@@ -388,4 +388,6 @@ def test_zeros_that_nothing_explains_are_a_note() -> None:
     (finding,) = weight_of_an_auxiliary_loss_that_is_still_zero().findings
     assert (finding.analyzer, finding.severity) == ("zero-gradient", Severity.NOTE)
     assert finding.sites == ("aux.weight", "aux.bias")
-    assert "mul at" in finding.evidence
+    assert "mul passes on only zeros" in finding.evidence
+    assert finding.location is not None
+    assert finding.location.source.startswith("return main + 0.0 * net")
