@@ -78,11 +78,11 @@ class EditedWeight(Analyzer):
             lines.setdefault((edit[1].location, edit[1].name), []).append(edit)
         for (place, name), edits in lines.items():
             paths = tuple(path for path, _, _ in edits)
-            subject = repr(paths[0]) if len(paths) == 1 else f"{len(paths)} parameters"
+            subject, it = (repr(paths[0]), "it") if len(paths) == 1 else (f"{len(paths)} parameters", "them")
             _, written, used = edits[0]
             yield self.finding(
                 step=written.step,
-                message=f"{_called(name)} changes {subject} after the forward has used it and before the backward",
+                message=f"{_called(name)} changes {subject} after the forward has used {it} and before the backward",
                 evidence=f"{used.name} used {'it' if len(paths) == 1 else 'the first'}, then it was written to, and "
                 "then the backward of this loss began",
                 why="its gradient, and all that is computed with it, mixes old values with new ones",

@@ -1,12 +1,13 @@
 """A step used gradients that an earlier step had already used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
 from gradscope.records import EventKind, LoopEvent, Recording
+from gradscope.traces import Location
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class UnzeroedGradient(Analyzer):
             for event in step.events:
                 if event.kind is EventKind.STEP and event.reused and event.stepper not in known:
                     known.add(event.stepper)
-                    yield self._found(step.index, event)
+                    yield self._found(recording, step.index, event)
 
-    def _found(self, step: int, event: LoopEvent) -> Finding:
+    def _found(self, recording: Recording, step: int, event: LoopEvent) -> Finding:
         who = f"{event.optimizer}.step()" if event.optimizer else "the update of the weights"
         fix = "call optimizer.zero_grad() once per step, before loss.backward()"
         number = len(event.reused)
@@ -82,6 +83,12 @@ class UnzeroedGradient(Analyzer):
             fix=fix if event.optimizer else "set each parameter's .grad to None after the update",
             sites=event.reused,
             scope=f"{number} of {event.parameters} parameters",
-            location=event.location,
+            location=event.location if event.optimizer else _written(recording, event.reused),
             cause=event.stepper,
         )
+
+
+def _written(recording: Recording, paths: Sequence[str]) -> Location | None:
+    """The line that moves these parameters by hand: such an update is noticed only when the next forward begins."""
+    written = (each for each in reversed(recording.operations) if each.written in paths)
+    return next((each.location for each in written), None)
