@@ -182,6 +182,48 @@ def test_it_is_found_in_the_first_step(program: Program, words: str, kind: type[
     assert "test_misplaced_clipping_programs.py" in finding.location.file
 
 
+def scaled(clip: Callable[[Net], object]) -> Finding:
+    """What is found where gradients are clipped in this way before they are unscaled."""
+    net, optimizer = made(torch.optim.SGD)
+    scaler = torch.amp.GradScaler("cpu")
+    with gradscope.watch(net) as scope:
+        for _ in range(4):
+            optimizer.zero_grad()
+            scaler.scale(net.loss()).backward()
+            clip(net)
+            scaler.step(optimizer)
+            scaler.update()
+    (finding,) = judged(scope)
+    assert finding.location is not None
+    return finding
+
+
+def test_clipping_in_a_loop_is_one() -> None:
+    def clip(net: Net) -> None:
+        for parameter in net.parameters():
+            clip_grad_norm_(parameter, LIMIT, foreach=False)
+
+    finding = scaled(clip)
+    assert len(finding.sites) == 6
+    assert finding.location is not None
+    assert finding.location.source.startswith("clip_grad_norm_(parameter")
+
+
+def test_clipping_on_two_lines_is_two() -> None:
+    def clip(net: Net) -> None:
+        clip_grad_norm_(net.head.parameters(), LIMIT)
+        clip_grad_value_(net.body.parameters(), LIMIT)
+
+    finding = scaled(clip)
+    assert finding.sites == ("head.weight", "head.bias")
+    assert finding.location is not None
+    assert finding.location.source.startswith("clip_grad_norm_(net.head")
+
+
+def test_values_that_are_clipped_before_unscaling_are_found() -> None:
+    assert len(scaled(lambda net: clip_grad_value_(net.parameters(), clip_value=LIMIT)).sites) == 6
+
+
 def judged(scope: gradscope.Scope) -> tuple[Finding, ...]:
     report = scope.report()
     assert report.notes == ()

@@ -97,8 +97,6 @@ class EditedWeight(Analyzer):
 def _edits(recording: Recording) -> tuple[Edit, ...]:
     """Each weight with the operation that changed it in between, and the one that had used it."""
     operations = recording.operations
-    if not any(each.written for each in operations):
-        return ()
     trained = {parameter.path for parameter in recording.parameters if parameter.optimizer_steps}
     found: dict[str, Edit] = {}
     written = [each for each in operations if each.written in trained]

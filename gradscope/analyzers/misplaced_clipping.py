@@ -91,8 +91,8 @@ class MisplacedClipping(Analyzer):
             if clip.kind is not EventKind.CLIPPED or clip.limit is None or _is_early(step):
                 continue
             unscaled = [_common(event, clip) for event in step.events[:position]]
-            for later in step.events[position + 1 :]:
-                both, scale = _common(later, clip), later.limit
+            for event in step.events:
+                both, scale = _common(event, clip), event.limit
                 if both and not any(unscaled) and scale is not None and clip.limit < self.deliberate * scale:
                     yield self._found_scaled(recording, step, clip, both, scale)
 
