@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 import gradscope
 from gradscope.findings import Finding
 from gradscope.hooks.rest import Rest
+from gradscope.records import EventKind
 
 LIMIT = 1e-3
 Program = Callable[[type[torch.optim.Optimizer]], gradscope.Scope]
@@ -134,6 +135,19 @@ def of_nothing(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
     return scope
 
 
+def of_nothing_by_keyword(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
+    net = Net()
+    parameters = net.parameters()
+    optimizer = kind(parameters, lr=0.01)  # type: ignore[call-arg]
+    with gradscope.watch(net) as scope:
+        for _ in range(8):
+            optimizer.zero_grad()
+            net.loss().backward()
+            clip_grad_norm_(max_norm=1.0, parameters=parameters)
+            optimizer.step()
+    return scope
+
+
 def before_the_backward(kind: type[torch.optim.Optimizer]) -> gradscope.Scope:
     net, optimizer = made(kind)
     with gradscope.watch(net) as scope:
@@ -170,6 +184,7 @@ def zeros_before_the_backward(kind: type[torch.optim.Optimizer]) -> gradscope.Sc
         (before_unscaling_in_a_trainer, "clip_grad_norm_(self.net.parameters(), max_norm=LIMIT)"),
         (before_a_fused_optimizer_unscales, "clipped first and unscaled later"),
         (of_nothing, "clip_grad_norm_(parameters, 1.0)"),
+        (of_nothing_by_keyword, "clip_grad_norm_(max_norm=1.0, parameters=parameters)"),
         (before_the_backward, "before the backward that computes them"),
         (zeros_before_the_backward, "clip_grad_norm_(list(net.parameters()), 1.0, foreach=False)"),
     ],
@@ -292,6 +307,15 @@ def normalised_for_a_picture(net: Net, optimizer: torch.optim.Optimizer) -> Iter
         yield
 
 
+def of_an_empty_list(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    large: list[nn.Parameter] = [parameter for parameter in net.parameters() if parameter.numel() > 10_000]
+    while True:
+        optimizer.zero_grad()
+        net.loss().backward()
+        clip_grad_norm_(large, LIMIT)
+        yield optimizer.step()
+
+
 def of_a_part_without_gradients(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     other = nn.Linear(3, 3)
     net.body.requires_grad_(False)
@@ -329,6 +353,7 @@ def part_by_part(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
         to_learn_the_norm,
         module_by_module,
         normalised_for_a_picture,
+        of_an_empty_list,
         of_a_part_without_gradients,
         part_by_part,
     ],
@@ -355,6 +380,47 @@ def test_it_is_found_beside_gradients_that_are_zero() -> None:
             optimizer.step()
             clip_grad_norm_(net.parameters(), LIMIT)
     assert [finding.analyzer for finding in scope.findings] == ["misplaced-clipping"]
+
+
+def test_silent_where_old_gradients_are_kept_and_decay() -> None:
+    """Momentum by hand: what is left of the gradients goes into the next step."""
+    net, optimizer = made(torch.optim.SGD)
+    with gradscope.watch(net, ignore=["unzeroed-gradient"]) as scope:
+        for _ in range(8):
+            net.loss().backward()
+            optimizer.step()
+            for parameter in net.parameters():
+                assert parameter.grad is not None
+                parameter.grad.mul_(0.5)
+    assert judged(scope) == ()
+
+
+def held(scope: gradscope.Scope) -> set[str]:
+    return set(scope._hooks._loop._afterwards._used)
+
+
+def test_a_few_small_gradients_are_held_from_the_step_to_the_next_backward() -> None:
+    net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(8)), nn.Linear(4, 2000))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net, every=1) as scope:
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.randn(5, 4)).square().mean().backward()
+            assert held(scope) == set()
+            optimizer.step()
+            assert 8 <= len(held(scope)) <= 16
+            assert "8.weight" not in held(scope)
+    recording = scope.recording
+    assert not [event for step in recording.steps for event in step.events if event.kind is EventKind.CLIPPED]
+
+
+def test_sixteen_gradients_are_held_all() -> None:
+    net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(8)))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        net(torch.randn(5, 4)).square().mean().backward()
+        optimizer.step()
+        assert len(held(scope)) == 16
 
 
 def test_a_loop_that_clips_rests_and_holds_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,11 +42,9 @@ class Clipping:
         elif file == CLIPPER and args and in_place(name):
             gradients = args[0] if isinstance(args[0], list | tuple) else [args[0]]
             self._note(EventKind.CLIPPED, gradients, _limit(caller))
-        elif file == CLIPPER and name == "tensor" and _is_used_up(caller):
-            self._log(EventKind.CLIPPED, [], _limit(caller))
         elif file == CLIPPER and name == "tensor":  # the norm of no gradient at all
             paths = self._given(caller)
-            if paths:
+            if paths or _is_used_up(caller):
                 self._log(EventKind.CLIPPED, paths, _limit(caller))
 
     def _given(self, caller: FrameType) -> list[str]:
@@ -126,9 +124,8 @@ def _is_used_up(caller: FrameType) -> bool:
 
 
 def _local(caller: FrameType, file: str, name: str) -> object:
-    """A variable of the outermost function in a file that is running and has it."""
-    found = [frame.f_locals[name] for frame in _frames(caller, file) if name in frame.f_locals]
-    return found[-1] if found else None
+    """A variable of the innermost function in a file that is running and has it."""
+    return next((frame.f_locals[name] for frame in _frames(caller, file) if name in frame.f_locals), None)
 
 
 def _frames(frame: FrameType | None, file: str) -> Iterator[FrameType]:
