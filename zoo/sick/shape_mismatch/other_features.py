@@ -1,4 +1,4 @@
-# expect: shape-mismatch at other_features.py:32 since step 0
+# expect: shape-mismatch at other_features.py:32 in 0 since step 0
 """The configuration says twelve features, and the loader has since been given two more."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: vanishing-gradient since step 0
+# expect: vanishing-gradient in 0,*.conv since step 0
 # twin: healthy/vision/resnet.py
 """A residual network whose configuration turns the shortcuts off, and has shrunk the weights for them."""
 
