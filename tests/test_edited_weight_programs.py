@@ -181,6 +181,7 @@ def two_losses_of_one_forward() -> gradscope.Scope:
     second = torch.optim.SGD([*net.first.parameters(), *net.second.parameters()], lr=0.01)
     with gradscope.watch(net) as scope:
         for _ in range(6):
+            scope.trace_next()  # until both have stepped
             output = net(torch.randn(5, 6))
             net.zero_grad()
             output[:, 0].mean().backward(retain_graph=True)

@@ -316,6 +316,25 @@ def of_an_empty_list(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[Non
         yield optimizer.step()
 
 
+def of_another_model(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    other = nn.Linear(3, 3)
+    while True:
+        optimizer.zero_grad()
+        other(torch.randn(5, 3)).square().mean().backward()
+        net.loss().backward()
+        clip_grad_norm_(other.parameters(), LIMIT)
+        yield optimizer.step()
+
+
+def of_another_model_without_gradients(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    other = nn.Linear(3, 3)
+    while True:
+        optimizer.zero_grad()
+        net.loss().backward()
+        clip_grad_norm_(other.parameters(), LIMIT)
+        yield optimizer.step()
+
+
 def of_a_part_without_gradients(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     other = nn.Linear(3, 3)
     net.body.requires_grad_(False)
@@ -354,6 +373,8 @@ def part_by_part(net: Net, optimizer: torch.optim.Optimizer) -> Iterator[None]:
         module_by_module,
         normalised_for_a_picture,
         of_an_empty_list,
+        of_another_model,
+        of_another_model_without_gradients,
         of_a_part_without_gradients,
         part_by_part,
     ],

@@ -95,6 +95,11 @@ def test_fires_on_clipping_before_the_backward() -> None:
     assert finding.cause == "early"
 
 
+def test_fires_on_a_used_up_iterator_before_the_backward_only_once() -> None:
+    (finding,) = found(steps(clip(), BACKWARD))
+    assert finding.cause == "nothing"
+
+
 def test_silent_where_something_is_clipped_after_the_backward_too() -> None:
     assert not found(steps(clip(*NAMES), BACKWARD, clip(*NAMES)))
     assert not found(steps(BACKWARD, clip(*NAMES), BACKWARD))
