@@ -161,37 +161,6 @@ def perturbs_and_comes_back(net: nn.Module) -> None:
         parameter.data.sub_(by)
 
 
-class ByHand(torch.optim.Optimizer):
-    """An optimizer of the user's, which writes past autograd."""
-
-    def __init__(self, parameters: Any, lr: float) -> None:
-        super().__init__(parameters, {"lr": lr})
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.data.add_(parameter.grad, alpha=-group["lr"])
-
-
-def two_losses_of_one_forward() -> gradscope.Scope:
-    """The second goes back after a step: what that has changed is the optimizer's business."""
-    net = Net()
-    first = ByHand(net.head.parameters(), lr=0.01)
-    second = torch.optim.SGD([*net.first.parameters(), *net.second.parameters()], lr=0.01)
-    with gradscope.watch(net) as scope:
-        for _ in range(6):
-            scope.trace_next()  # until both have stepped
-            output = net(torch.randn(5, 6))
-            net.zero_grad()
-            output[:, 0].mean().backward(retain_graph=True)
-            first.step()
-            net.zero_grad()
-            output[:, 1].square().mean().backward()
-            second.step()
-    return scope
-
-
 def says_that_it_is_trained(net: nn.Module) -> None:
     for parameter in net.parameters():
         parameter.requires_grad_(True)
@@ -225,7 +194,6 @@ def silent_programs() -> dict[str, Callable[[], gradscope.Scope]]:
         "constraint in front of the layer": lambda: trained(Renormed()),
         "the same in a siamese network": siamese,
         "masked": lambda: trained(Masked()),
-        "two losses of one forward": two_losses_of_one_forward,
         "made trainable": lambda: trained(Net(), between=says_that_it_is_trained),
         "codebook": lambda: trained(Codebook()),
         "sharpness-aware": lambda: trained(Net(), after_backward=perturbs_and_comes_back),
