@@ -96,8 +96,20 @@ def multiplies_zeros(recording: Recording, operation: Operation) -> bool:
 
 def is_dead(stall: Stall) -> bool:
     """Whether all that a rectifier lets through is zero."""
-    operation = stall.operation
-    return operation.name in RECTIFIERS and operation.values == ZERO
+    return _lets_nothing_through(stall.operation)
+
+
+def first_dead(recording: Recording, dead: Operation) -> Operation:
+    """Where a dead rectifier was given zeros by another one, straight before it, the one that the zeros come from."""
+    flow, first, made = flow_of(recording.operations), dead, {dead.index}
+    while len(made) == 1:
+        operation = flow.by_index[made.pop()]
+        if _lets_nothing_through(operation):
+            first = operation
+        made = {
+            operand.operation for operand in operation.operands if operand.operation is not None and operand.has_graph
+        }
+    return first
 
 
 def is_saturated(stall: Stall) -> bool:
@@ -129,6 +141,10 @@ def source_values(recording: Recording, operation: Operation) -> Range | None:
         operands = flow.by_index[index].operands
         index = operands[0].operation if operands else None
     return None if index is None else flow.by_index[index].values
+
+
+def _lets_nothing_through(operation: Operation) -> bool:
+    return operation.name in RECTIFIERS and operation.values == ZERO
 
 
 def _idle(recording: Recording) -> tuple[Idle, ...]:

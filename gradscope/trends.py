@@ -68,12 +68,26 @@ def slope(recording: Recording, toward_input: Literal["falls", "grows"], limits:
     leaves = _leaves(recording.sites_of(GRADIENT))
     agreeing, least = list[int](), limits.steps
     for row, curves in chain([(last, decades)], rows):
-        if not all(_rises(sign * curve[leaves], limits) for curve in curves):
+        if not all(rises(sign * curve[leaves], limits) for curve in curves):
             break
         agreeing.append(row)
     else:  # a young run has fewer
         least = 0
     return _slope(recording, leaves, sign * decades[0][leaves], agreeing) if len(agreeing) >= least else None
+
+
+def rises(curve: Floats, limits: Limits) -> bool:
+    """Whether a curve over depth, in decades, rises steadily and far enough toward the loss."""
+    seen = curve[np.isfinite(curve)]
+    half = len(seen) // 2
+    if len(seen) < limits.least_sites:
+        return False
+    rise = seen[half:].max() - seen[:half].min()
+    return bool(
+        rise >= np.log10(limits.factor)
+        and np.abs(np.diff(seen)).max() <= limits.share * rise
+        and _rank_correlation(seen) >= limits.correlation
+    )
 
 
 def gradient_norms(recording: Recording) -> Floats:
@@ -163,20 +177,6 @@ def _leaves(sites: Sequence[Site]) -> list[int]:
     containers = {""}.union(*(accumulate(site.module.split(".")[:-1], "{}.{}".format) for site in sites))
     kept = [column for column, site in enumerate(sites) if site.module not in containers]
     return kept or list(range(len(sites)))
-
-
-def _rises(curve: Floats, limits: Limits) -> bool:
-    """Whether a curve over depth, in decades, rises steadily and far enough toward the loss."""
-    seen = curve[np.isfinite(curve)]
-    half = len(seen) // 2
-    if len(seen) < limits.least_sites:
-        return False
-    rise = seen[half:].max() - seen[:half].min()
-    return bool(
-        rise >= np.log10(limits.factor)
-        and np.abs(np.diff(seen)).max() <= limits.share * rise
-        and _rank_correlation(seen) >= limits.correlation
-    )
 
 
 def _rank_correlation(values: Floats) -> float:

@@ -161,6 +161,11 @@ def perturbs_and_comes_back(net: nn.Module) -> None:
         parameter.data.sub_(by)
 
 
+def says_that_it_is_trained(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        parameter.requires_grad_(True)
+
+
 def silent_programs() -> dict[str, Callable[[], gradscope.Scope]]:
     def siamese() -> gradscope.Scope:
         net = Renormed()
@@ -189,6 +194,7 @@ def silent_programs() -> dict[str, Callable[[], gradscope.Scope]]:
         "constraint in front of the layer": lambda: trained(Renormed()),
         "the same in a siamese network": siamese,
         "masked": lambda: trained(Masked()),
+        "made trainable": lambda: trained(Net(), between=says_that_it_is_trained),
         "codebook": lambda: trained(Codebook()),
         "sharpness-aware": lambda: trained(Net(), after_backward=perturbs_and_comes_back),
         "a teacher that follows": teacher,

@@ -73,6 +73,8 @@ def test_the_cause_is_named_first_and_alone(program: Program, site: str) -> None
     (finding,) = program().findings
     assert (finding.analyzer, finding.severity, finding.step) == ("symmetric-units", Severity.ERROR, 0)
     assert site in finding.sites
+    assert "the 12 " in finding.message
+    assert ("columns" in finding.message) is (program is columns_of_a_layer_by_hand)
 
 
 def head_of_zeros() -> gradscope.Scope:

@@ -1,6 +1,7 @@
 """The zoo is in order, and a part of it is visited: `make zoo` visits all of it."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def test_sick_programs_lie_where_their_fault_says() -> None:
 def test_each_analyzer_has_a_sick_program() -> None:
     missing = known().keys() - {expectation.analyzer for program in ALL for expectation in program.expected}
     assert not missing
+
+
+def style(text: str) -> str:
+    """A script, a script with modules of its own, or one with a class or a function that does the training."""
+    bases = re.findall(r"^class \w+(?:\((.*)\))?:", text, re.MULTILINE)
+    if "def fit(" in text or any(not re.search(r"Module|Function|Optimizer|Linear", base) for base in bases):
+        return "framework"
+    return "module" if any("Module" in base for base in bases) else "script"
+
+
+def test_each_fault_comes_in_three_styles() -> None:
+    styles: dict[str, set[str]] = {}
+    for program in ALL:
+        if len(program.expected) == 1:
+            styles.setdefault(program.expected[0].analyzer, set()).add(style(program.file.read_text("utf-8")))
+    assert not {name: found for name, found in styles.items() if len(found) < 3}
 
 
 def test_twins_are_healthy() -> None:

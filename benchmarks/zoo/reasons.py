@@ -1,8 +1,12 @@
 """Why some programs are not judged as expected, by name. The page says it beside each miss."""
 
 REASONS: dict[str, str] = {
-    "sick/exploding_gradient/recurrent_matrix": (
-        "one module runs 25 times in a step, and its calls are one site: the growth from call to call is merged into "
-        "it, and from step to step nothing grows, for the gradients are clipped."
+    "sick/leaked_gradient/critic_cleared_too_late": (
+        "the critic's loss does not reach the actor, so this is a trunk that learns from two losses: who wants that "
+        "writes the same. A leak is told where each of two losses reaches what the other optimizer steps."
+    ),
+    "sick/unregistered_parameter/layer_in_forward": (
+        "the layer is an attribute of nothing, and gone when the step is over: what is looked for is a parameter that "
+        "a module holds, receives gradients step after step, and does not move."
     ),
 }

@@ -7,7 +7,7 @@ from typing import ClassVar
 from gradscope.analyzer import Analyzer, Request
 from gradscope.findings import Finding, Severity
 from gradscope.records import Recording
-from gradscope.stalls import Stall, is_dead, multiplies_zeros, source_values, stalls, untraced, wakes_others
+from gradscope.stalls import Stall, first_dead, is_dead, multiplies_zeros, source_values, stalls, untraced, wakes_others
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DeadUnits(Analyzer):
     ## How it is measured
     Parameters whose gradients were exactly zero in each observed step from the first one on (`steps` at least) or in
     the last 20 are looked up in the trace: if the gradient dies at a rectifier (relu, relu6, a clamp, a threshold,
-    hardswish, gelu) whose whole result was zero, the layer is dead.
+    hardswish, gelu) whose whole result was zero, the layer is dead. Of several in a row the first is named.
 
     ## What it is not
     Sparsity, however high (of a trained T5 only 3 % of the units are above zero, but others on each sample); single
@@ -98,23 +98,23 @@ class DeadUnits(Analyzer):
             yield Request("the gradients of some parameters have become exactly zero: which operation makes them so?")
 
     def _found(self, recording: Recording, dead: Sequence[Stall]) -> Finding:
-        first = dead[0]
+        first = first_dead(recording, dead[0].operation)
         sites = tuple(dict.fromkeys(path for stall in dead for path in stall.paths))
-        place = f" in {first.operation.module!r}" if first.operation.module else ""
+        place = f" in {first.module!r}" if first.module else ""
         receive = f"{len(sites)} parameters receive" if len(sites) > 1 else f"{sites[0]!r} receives"
-        given = source_values(recording, first.operation)
+        given = source_values(recording, first)
         input_ = f"its input is at most {given.high:.3g}, and " if given is not None and given.high <= 0 else ""
         gradients = f"{len(sites)} gradients were" if len(sites) > 1 else "the gradient was"
         more = f"; so are {len(dead) - 1} more" if len(dead) > 1 else ""
         return self.finding(
             step=min(stall.since for stall in dead),
-            message=f"{first.operation.name}{place} is zero for every unit and sample: {receive} only zeros",
+            message=f"{first.name}{place} is zero for every unit and sample: {receive} only zeros",
             evidence=f"{input_}{gradients} exactly 0 in all {min(stall.rows for stall in dead)} observed steps "
             f"(limit {self.steps}){more}",
             why="no gradient comes back through a rectifier that lets nothing through, so it stays dead",
             fix="raise the biases before it or normalise its input, lower the learning rate, or use LeakyReLU",
             sites=sites,
             scope=f"{len(sites)} of {len(recording.parameters)} parameters",
-            location=first.operation.location,
+            location=first.location,
             cause="layer",
         )

@@ -78,11 +78,11 @@ class EditedWeight(Analyzer):
             lines.setdefault((edit[1].location, edit[1].name), []).append(edit)
         for (place, name), edits in lines.items():
             paths = tuple(path for path, _, _ in edits)
-            subject = repr(paths[0]) if len(paths) == 1 else f"{len(paths)} parameters"
+            subject, it = (repr(paths[0]), "it") if len(paths) == 1 else (f"{len(paths)} parameters", "them")
             _, written, used = edits[0]
             yield self.finding(
                 step=written.step,
-                message=f"{_called(name)} changes {subject} after the forward has used it and before the backward",
+                message=f"{_called(name)} changes {subject} after the forward has used {it} and before the backward",
                 evidence=f"{used.name} used {'it' if len(paths) == 1 else 'the first'}, then it was written to, and "
                 "then the backward of this loss began",
                 why="its gradient, and all that is computed with it, mixes old values with new ones",
@@ -97,8 +97,6 @@ class EditedWeight(Analyzer):
 def _edits(recording: Recording) -> tuple[Edit, ...]:
     """Each weight with the operation that changed it in between, and the one that had used it."""
     operations = recording.operations
-    if not any(each.written for each in operations):
-        return ()
     trained = {parameter.path for parameter in recording.parameters if parameter.optimizer_steps}
     found: dict[str, Edit] = {}
     written = [each for each in operations if each.written in trained]

@@ -1,14 +1,15 @@
 """Gradients grow by orders of magnitude, over depth or over time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
-from gradscope.records import Floats, Kind, Recording
+from gradscope.records import ROOT, Floats, Kind, Recording
+from gradscope.recurrence import Chain, growing
 from gradscope.trends import (
     Limits,
     Slope,
@@ -37,7 +38,9 @@ class ExplodingGradient(Analyzer):
     do not come back.
 
     ## How it is measured
-    Over depth, as in `vanishing-gradient`, with a growth of `growth` toward the input. Over time, the norm of
+    Over depth, as in `vanishing-gradient`, with a growth of `growth` toward the input. Where one weight is used
+    `least_calls` times or more in a row, as in a recurrence, by the same growth from its last use to its first one,
+    in a traced step. Over time, the norm of
     all parameter gradients as the optimizer used them: above `level` times the median of all earlier steps and
     above `start` times the largest of the first ones, for `steps` observed steps on end. If the norm grew by
     `runaway` within the last `window` observed steps and then became NaN or Inf, it is an error.
@@ -83,6 +86,9 @@ class ExplodingGradient(Analyzer):
     least_sites: int = field(
         default=4, metadata={"unit": "modules", "reason": "fewer points are no slope, only a difference"}
     )
+    least_calls: int = field(
+        default=8, metadata={"unit": "uses of a weight", "reason": "a recurrence, and not a module that is shared"}
+    )
     correlation: float = field(
         default=0.9, metadata={"unit": "rank correlation", "reason": "batch-normalised networks come as near as 0.84"}
     )
@@ -109,11 +115,14 @@ class ExplodingGradient(Analyzer):
     )
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
-        """At most one finding over depth and one over time."""
+        """At most one finding over depth, or over the uses of one weight, and one over time."""
         limits = Limits(self.growth, self.least_sites, self.correlation, self.share, self.steps)
         steady = slope(recording, "grows", limits)
+        chain = growing(recording, replace(limits, least_sites=self.least_calls)) if steady is None else None
         if steady is not None:
             yield self._over_depth(steady)
+        if chain is not None:
+            yield self._over_calls(chain)
         norms = gradient_norms(recording)
         over_time = self._growth(recording, norms) or self._level(recording, norms)
         if over_time is not None:
@@ -132,6 +141,22 @@ class ExplodingGradient(Analyzer):
             fix="initialise with a smaller gain (kaiming for ReLU, xavier for tanh), or add normalisation",
             sites=sites,
             scope=f"{len(sites)} of {len(slope.sites)} modules",
+            cause="depth",
+        )
+
+    def _over_calls(self, chain: Chain) -> Finding:
+        last, high, low = chain.operations[-1], float(chain.gradient[0]), float(chain.gradient[-1])
+        place = repr(last.module) if last.module else ROOT
+        return self.finding(
+            step=last.step,
+            message=f"the gradient grows {high / low:.0e}-fold on its way back through {len(chain.operations)} uses of "
+            f"{last.parameters[0]!r}",
+            evidence=f"largest element {low:.1e} behind the last {last.name} in {place}, {high:.1e} behind the first, "
+            f"limit {self.growth:.0e}-fold",
+            why="each use multiplies it once more, and longer sequences overflow to Inf",
+            fix="initialise with a smaller gain (orthogonal for a recurrence), or use gated cells or normalisation",
+            sites=last.parameters,
+            location=last.location,
             cause="depth",
         )
 

@@ -1,4 +1,4 @@
-"""Gradients are clipped after the step, before they are unscaled, or not at all."""
+"""Gradients are clipped before the backward, after the step, before they are unscaled, or not at all."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ PAIR = 2
 
 @dataclass(frozen=True)
 class MisplacedClipping(Analyzer):
-    """Gradients are clipped where it does not help: after the step, before they are unscaled, or none at all.
+    """Gradients are clipped where it does not help: too early, too late, before they are unscaled, or none at all.
 
     ## What it means
-    Clipping changes `.grad`, so its place is between the backward and the step. After the step it changes
-    gradients that are thrown away. Under a gradient scaler, gradients are tens of thousands of times too large
-    until `unscale_` has divided them. And `model.parameters()` can be gone through once only: who passes the
-    same iterator to the optimizer and to `clip_grad_norm_` clips nothing.
+    Clipping changes `.grad`, so its place is between the backward and the step. Before the backward there are no
+    gradients; after the step, they are thrown away. Under a gradient scaler, gradients are tens of thousands of times
+    too large until `unscale_` has divided them. And `model.parameters()` can be gone through once only: who passes
+    the same iterator to the optimizer and to `clip_grad_norm_` clips nothing.
 
     ## Why it matters
     Training goes on as if there were no clipping, until a large gradient comes. Clipping scaled gradients is
     worse: after unscaling they are as small as the limit divided by the scale, so nearly nothing is learned.
 
     ## How it is measured
-    In a traced step, by the order in which torch's own functions clip and unscale the same gradients, and by
-    whether clipping was given an iterator that had come to its end. After observed steps, by a few gradients
-    that are looked at again when the next backward begins: all were made smaller by one factor, or cut at one
-    limit, and then thrown away.
+    In a traced step, by the order in which torch's own functions clip and unscale the same gradients, by whether
+    all clipping ran before the first backward, and by whether it was given an iterator that had come to its end.
+    After observed steps, by a few gradients that are looked at again when the next backward begins: all were made
+    smaller by one factor, or cut at one limit, and then thrown away.
 
     ## What it is not
     Clipping whose limit was multiplied by the scale (at least `deliberate` of it), gradients zeroed in place,
@@ -78,8 +78,8 @@ class MisplacedClipping(Analyzer):
     )
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
-        """At most one finding of each of the three kinds."""
-        judges = (self._scaled, self._nothing, self._late)
+        """At most one finding of each of the four kinds."""
+        judges = (self._scaled, self._early, self._nothing, self._late)
         steps = [step for step in recording.steps if any(isinstance(event, Clipped | Changed) for event in step.events)]
         for judge in judges if steps else ():
             found = next((finding for step in steps for finding in judge(recording, step)), None)
@@ -89,13 +89,30 @@ class MisplacedClipping(Analyzer):
     def _scaled(self, recording: Recording, step: Step) -> Iterator[Finding]:
         """What was clipped before it was unscaled."""
         for position, clip in enumerate(step.events):
-            if not isinstance(clip, Clipped) or clip.limit is None:
+            if not isinstance(clip, Clipped) or clip.limit is None or _is_early(step):
                 continue
             before, after = _unscaled(step.events[:position]), _unscaled(step.events[position + 1 :])
             for later in after if not any(_common(event, clip) for event in before) else ():
                 both, scale = _common(later, clip), later.scale
                 if both and scale is not None and clip.limit < self.deliberate * scale:
                     yield self._found_scaled(recording, step, clip, both, scale)
+
+    def _early(self, recording: Recording, step: Step) -> Iterator[Finding]:
+        """What was clipped before there were gradients."""
+        clips = [event for event in step.events if isinstance(event, Clipped) and event.gradients]
+        if clips and _is_early(step):
+            sites = tuple(dict.fromkeys(path for clip in clips for path in clip.gradients))
+            yield self.finding(
+                step=step.index,
+                message="gradients are clipped before the backward that computes them",
+                evidence=f"{len(sites)} gradients were None or old when they were clipped; the backward began later",
+                why="the step uses the new gradients, which are not clipped at all",
+                fix="clip between loss.backward() and optimizer.step()",
+                sites=sites,
+                scope=f"{len(sites)} of {len(recording.parameters)} parameters",
+                location=clips[0].location,
+                cause="early",
+            )
 
     def _nothing(self, recording: Recording, step: Step) -> Iterator[Finding]:
         """What was clipped when there was nothing left to clip."""
@@ -164,6 +181,14 @@ class MisplacedClipping(Analyzer):
             location=clip.location,
             cause="scaled",
         )
+
+
+def _is_early(step: Step) -> bool:
+    """Whether all clipping of a step came before its first backward; what was clipped after the last step is late."""
+    kinds = [event.kind for event in step.events]
+    if EventKind.BACKWARD not in kinds or EventKind.CHANGED in kinds:
+        return False
+    return EventKind.CLIPPED not in kinds[kinds.index(EventKind.BACKWARD) :]
 
 
 def _unscaled(events: Sequence[LoopEvent]) -> list[Unscaled]:

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
-
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity
 from gradscope.inventory import Likeness
@@ -100,7 +98,7 @@ def _movements(recording: Recording) -> dict[str, tuple[float, int]]:
     found: dict[str, tuple[float, int]] = {}
     for column, site in enumerate(recording.sites_of(Kind.UPDATE)):
         if site.path in wanted and site.path in gradients:
-            update = np.nan_to_num(recording.values(Kind.UPDATE, Statistic.ABS_MAX, [column])[:, 0])
+            update = recording.values(Kind.UPDATE, Statistic.ABS_MAX, [column])[:, 0]
             own = [gradients[site.path]]
             gradient = recording.values(Kind.PARAMETER_GRADIENT, Statistic.ABS_MAX, own)[:, 0]
             moving = (update > 0) & (gradient > 0)

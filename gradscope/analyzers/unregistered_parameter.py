@@ -1,6 +1,6 @@
 """A module holds parameters in a plain list or dict, or as plain tensors, where the model does not know of them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity, summary
 from gradscope.inventory import Stray
 from gradscope.records import ROOT, Recording
-from gradscope.traces import Operand
+from gradscope.traces import Operand, Operation
 
 # They take parts of a tensor, or put tensors side by side, so a batch may become another one.
 GATHERING = frozenset(
@@ -32,8 +32,9 @@ class UnregisteredParameter(Analyzer):
     ## How it is measured
     By identity, at the end of the run: a parameter that a module of the model holds in a container, or that
     belongs to a module it so holds, is no parameter of the model, received gradients in more than one step, is in no
-    optimizer of the process, and has not changed. A plain tensor counts where the traced step combines it with
-    another one to a result of another first dimension, as a weight does and a batch of data does not.
+    optimizer of the process, and has not changed. A plain tensor counts where the traced step combines it, or a
+    function of it alone, with another one to a result of another first dimension, as a weight does and a batch of
+    data does not.
 
     ## What it is not
     Learned inputs, latent codes and adversarial examples (no module holds them); a reference to a part of the model
@@ -76,13 +77,14 @@ class UnregisteredParameter(Analyzer):
                 continue
             groups.setdefault((stray.holder, stray.attribute), []).append(stray)
         for (holder, attribute), strays in groups.items():
-            yield self._found(holder or ROOT, attribute, strays)
+            yield self._found(recording, holder or ROOT, attribute, strays)
 
-    def _found(self, holder: str, attribute: str, strays: list[Stray]) -> Finding:
+    def _found(self, recording: Recording, holder: str, attribute: str, strays: list[Stray]) -> Finding:
         number, kind = len(strays), strays[0].kind
         many = number > 1
         form = "Dict" if kind == "dict" else "List"
         where = ROOT if holder == ROOT else repr(holder)
+        users = (each for each in recording.operations if any(_uses(each, stray) for stray in strays))
         return self.finding(
             step=min(stray.step for stray in strays),
             message=f"{attribute!r} of {where} is a plain {kind}, so the model does not know of "
@@ -96,21 +98,34 @@ class UnregisteredParameter(Analyzer):
             else f"use nn.Module{form} for modules, nn.Parameter{form} for parameters",
             sites=tuple(stray.path for stray in strays),
             scope=summary(tuple(repr(stray.path) for stray in strays)),
+            location=next((each.location for each in users), None),
             cause=f"{holder}.{attribute}",
         )
 
 
 def _is_weight(stray: Stray, recording: Recording) -> bool:
-    """Whether the trace shows a tensor of this shape, made by nobody, that is combined as a weight is."""
+    """Whether the trace shows a tensor of this shape, made by nobody, that is combined as a weight is.
+
+    Itself, or what a function of it alone has made, such as the exponential of a scale.
+    """
+    alone = {each.index for each in recording.operations if len(each.operands) == 1 and _uses(each, stray)}
     return any(
         operation.name not in GATHERING
         and any(shape[:1] != stray.shape[:1] for shape in operation.shapes)
-        and any(_may_be(operand, stray) for operand in operation.operands)
+        and any(_is_like(operand, stray) and _is_unknown(operand, alone) for operand in operation.operands)
         for operation in recording.operations
         if len(operation.operands) > 1
     )
 
 
-def _may_be(operand: Operand, stray: Stray) -> bool:
-    made = operand.operation is not None or operand.parameter
-    return operand.has_graph and not made and operand.shape == stray.shape
+def _uses(operation: Operation, stray: Stray) -> bool:
+    return any(_is_like(operand, stray) and _is_unknown(operand) for operand in operation.operands)
+
+
+def _is_like(operand: Operand, stray: Stray) -> bool:
+    return operand.has_graph and operand.shape == stray.shape
+
+
+def _is_unknown(operand: Operand, alone: Collection[int] = ()) -> bool:
+    """Whether it is no parameter of the model, and no operation has made it, but for some."""
+    return not operand.parameter and (operand.operation is None or operand.operation in alone)

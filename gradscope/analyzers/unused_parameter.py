@@ -8,6 +8,7 @@ from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity, summary
 from gradscope.graphs import cut_off, ran, starved
 from gradscope.records import ParameterInfo, Recording
+from gradscope.traces import Location
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,14 @@ class UnusedParameter(Analyzer):
             fix="use it in forward, remove it, or freeze it with requires_grad_(False)",
             sites=sites,
             scope=f"{len(sites)} of {len(recording.parameters)} parameters",
+            location=_used(recording, sites[0]),
             cause=seen.split(maxsplit=1)[0],
         )
+
+
+def _used(recording: Recording, path: str) -> Location | None:
+    """The first line that used a parameter in a trace."""
+    return next((each.location for each in recording.operations if path in each.parameters), None)
 
 
 def _modules(parameters: list[ParameterInfo]) -> str:

@@ -1,6 +1,6 @@
 """A step used gradients that an earlier step had already used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +9,7 @@ from gradscope.events import LoopEvent
 from gradscope.findings import Finding, Severity
 from gradscope.loops import first_misuses
 from gradscope.records import Recording
+from gradscope.traces import Location
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class UnzeroedGradient(Analyzer):
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer that used old gradients, at its first such step."""
         for step, event in first_misuses(recording, lambda event: event.reused):
-            yield self._found(step, event)
+            yield self._found(recording, step, event)
 
-    def _found(self, step: int, event: LoopEvent) -> Finding:
+    def _found(self, recording: Recording, step: int, event: LoopEvent) -> Finding:
         who = f"{event.optimizer}.step()" if event.optimizer else "the update of the weights"
         fix = "call optimizer.zero_grad() once per step, before loss.backward()"
         number = len(event.reused)
@@ -80,6 +81,12 @@ class UnzeroedGradient(Analyzer):
             fix=fix if event.optimizer else "set each parameter's .grad to None after the update",
             sites=event.reused,
             scope=f"{number} of {event.parameters} parameters",
-            location=event.location,
+            location=event.location if event.optimizer else _written(recording, event.reused),
             cause=event.stepper,
         )
+
+
+def _written(recording: Recording, paths: Sequence[str]) -> Location | None:
+    """The line that moves these parameters by hand: such an update is noticed only when the next forward begins."""
+    written = (each for each in reversed(recording.operations) if each.written in paths)
+    return next((each.location for each in written), None)

@@ -137,9 +137,7 @@ class ZeroGradient(Analyzer):
             return
         ends = [stall for stall in stalls(recording) if set(stall.paths) & set(_paths(left))]
         place = ends[0].operation if ends else None
-        where = (
-            f"{place.name} at {place.location} passes on only zeros" if place and place.location else "unknown where"
-        )
+        where = f"{place.name} passes on only zeros" if place else "unknown where"
         yield self.finding(
             severity=Severity.NOTE,
             step=min(each.since for each in left),
@@ -149,6 +147,7 @@ class ZeroGradient(Analyzer):
             fix="look for a factor of zero or a mask on their way to the loss, or freeze them if that is meant",
             sites=_paths(left),
             scope=f"{len(left)} of {len(recording.parameters)} parameters",
+            location=place.location if place else None,
             cause="unexplained",
         )
 

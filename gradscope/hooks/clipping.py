@@ -43,14 +43,24 @@ class Clipping:
         elif file == CLIPPER and args and in_place(name):
             gradients = args[0] if isinstance(args[0], list | tuple) else [args[0]]
             self._note(Clipped(limit=_limit(caller)), gradients)
-        elif file == CLIPPER and name == "tensor" and _is_used_up(caller):
-            self._note(Clipped(limit=_limit(caller)), [])
+        elif file == CLIPPER and name == "tensor":  # the norm of no gradient at all
+            paths = self._given(caller)
+            if paths or _is_used_up(caller):
+                self._log(Clipped(limit=_limit(caller)), paths)
+
+    def _given(self, caller: FrameType) -> list[str]:
+        """Those of our parameters that a function for clipping was given."""
+        given = _local(caller, CLIPPER, "parameters")
+        known = {id(parameter) for parameter in given} if isinstance(given, list) else set()
+        return [item.path for item in self._registry.parameters if id(item.parameter) in known]
 
     def _note(self, event: Clipped | Unscaled, gradients: Any) -> None:
         touched = {id(gradient) for gradient in gradients}
         paths = [item.path for item in self._registry.parameters if id(item.parameter.grad) in touched]
-        if touched and not paths:  # of another model
-            return
+        if paths:  # else of another model
+            self._log(event, paths)
+
+    def _log(self, event: Clipped | Unscaled, paths: list[str]) -> None:
         place, log = user_location(), self._recorder.log
         last = log.events[-1][0] if log.events else None
         if isinstance(last, type(event)) and last.location == place:  # of another device, or in a loop
@@ -120,9 +130,8 @@ def _is_used_up(caller: FrameType) -> bool:
 
 
 def _local(caller: FrameType, file: str, name: str) -> object:
-    """A variable of the outermost function in a file that is running and has it."""
-    found = [frame.f_locals[name] for frame in _frames(caller, file) if name in frame.f_locals]
-    return found[-1] if found else None
+    """A variable of the innermost function in a file that is running and has it."""
+    return next((frame.f_locals[name] for frame in _frames(caller, file) if name in frame.f_locals), None)
 
 
 def _frames(frame: FrameType | None, file: str) -> Iterator[FrameType]:

@@ -49,7 +49,7 @@ def _spread(units: Tensor) -> float | None:
         return None
     first = units[0]
     limit = NEARLY * float(first.abs().max())
-    if not 0 < limit < float("inf") or float((units[-1] - first).abs().max()) > limit:
+    if not limit > 0 or float((units[-1] - first).abs().max()) > limit:
         return None
     spread = float((units - first).abs().max())
     return spread if spread <= limit else None

@@ -65,6 +65,33 @@ def test_fires_on_a_layer_that_died_later_once_it_is_traced() -> None:
     assert finding.step == 3
 
 
+def deep(before: Range = LOW, mixed: bool = False) -> list[Operation]:
+    """A rectifier, a layer that it feeds, and a second rectifier; `mixed` adds something else to what that is given."""
+    first, second = layers(before=before)[:2]
+    between = Operation(2, "linear", "2", None, 0, (made_by(1),), has_graph=True, values=LOW, gradient=ZERO)
+    both = (made_by(2), made_by(0)) if mixed else (made_by(2),)
+    return [
+        first,
+        replace(second, gradient=ZERO),
+        between,
+        Operation(3, "add", "", None, 0, both, has_graph=True, values=LOW, gradient=ZERO),
+        Operation(
+            4, "relu", "3", Location("model.py", 9), 0, (made_by(3),), has_graph=True, values=ZERO, gradient=SOME
+        ),
+        Operation(
+            5, "linear", "4", None, 0, (made_by(4), made_by(None, NAMES[1])), has_graph=True, values=SOME, gradient=SOME
+        ),
+        Operation(6, "mean", operands=(made_by(5),), has_graph=True, is_loss=True, values=SOME, gradient=SOME),
+    ]
+
+
+def test_the_first_of_dead_layers_in_a_row_is_named() -> None:
+    (finding,) = found(dead(operations=deep()))
+    assert (finding.sites, str(finding.location)) == (NAMES[:1], "model.py:7")
+    (finding,) = found(dead(operations=deep(mixed=True)))
+    assert str(finding.location) == "model.py:9"
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [

@@ -33,6 +33,24 @@ def test_fires_on_a_change_between_forward_and_backward() -> None:
     assert (finding.step, finding.sites, finding.location) == (0, ("fc.weight",), LINE)
 
 
+def test_the_first_change_of_a_weight_is_told() -> None:
+    again = edit(3, step=1)
+    (finding,) = found(
+        use(0), loss(1, 0, backward=4), edit(2, step=1), replace(again, location=Location("train.py", 20))
+    )
+    assert (finding.location, finding.step) == (LINE, 1)
+
+
+def test_silent_on_values_that_came_without_a_graph_or_from_beyond_the_trace() -> None:
+    cold = replace(loss(1, backward=3), operands=(Operand((4,), 0, "", has_graph=False),))
+    assert not found(use(0), cold, edit(2))
+    assert not found(use(0), loss(1, 99, backward=3), edit(2))
+
+
+def test_silent_on_an_operation_that_uses_what_it_writes() -> None:
+    assert not found(use(0, written="fc.weight"), loss(1, 0, backward=3))
+
+
 def test_fires_once_for_each_line() -> None:
     other = Operation(3, "mul_", location=LINE, written="fc.bias")
     bias = Operation(

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import inf, nan
 
@@ -8,6 +8,7 @@ from gradscope.analyzers.exploding_gradient import ExplodingGradient
 from gradscope.findings import Finding, Severity
 from gradscope.records import Recording, StepEnd
 from gradscope.testing import recording, step_event
+from gradscope.traces import Location, Operand, Operation, Range
 
 
 def found(made: Recording) -> list[Finding]:
@@ -24,6 +25,46 @@ def test_fires_over_depth() -> None:
     assert "grows 2e+06-fold on its way back from 'fc7' to 'fc0'" in finding.message
     assert (finding.severity, finding.step) == (Severity.WARNING, 0)
     assert finding.sites == ("fc0", "fc1", "fc2")
+
+
+def recurrence(gradients: Sequence[float | None], *, chained: bool = True, path: str = "cell.weight") -> Recording:
+    """One weight that is used so many times, with the largest element of each result's gradient."""
+    weight = Operand((4, 4), None, path, has_graph=True)
+    trace = []
+    for index, size in enumerate(gradients):
+        before = [Operand((5, 4), index - 1, "", has_graph=True)] if index and chained else []
+        received = None if size is None else Range(-size, 0.5 * size)
+        place = Location("net.py", 7)
+        trace.append(Operation(index, "linear", "cell", place, 2, (weight, *before), has_graph=True, gradient=received))
+    return recording(operations=trace)
+
+
+GROWING = [3.0 ** (12 - index) for index in range(13)]
+
+
+def test_fires_on_growth_through_the_uses_of_one_weight() -> None:
+    (finding,) = found(recurrence(GROWING))
+    assert (finding.severity, finding.step, finding.sites) == (Severity.WARNING, 2, ("cell.weight",))
+    assert "grows 5e+05-fold on its way back through 13 uses of 'cell.weight'" in finding.message
+    assert str(finding.location) == "net.py:7"
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("a module that is shared and not repeated", recurrence(GROWING, chained=False)),
+        ("less growth", recurrence(GROWING[4:])),
+        ("few uses", recurrence([1e4 ** (6 - index) for index in range(7)])),
+        ("gradients that shrink", recurrence(GROWING[::-1])),
+        ("one jump", recurrence([1e5] * 6 + [1.0] * 6)),
+        ("a sequence whose last states alone count", recurrence([*GROWING[:-1], 0.0])),
+        ("overflow, which is a finding of its own", recurrence([inf, *GROWING])),
+        ("no gradient", recurrence([None] * 13)),
+        ("no weight", recurrence(GROWING, path="")),
+    ],
+)
+def test_silent_on_other_uses_of_one_weight(name: str, made: Recording) -> None:
+    assert not found(made)
 
 
 def test_fires_as_an_error_on_growth_that_ends_in_nan() -> None:

@@ -52,10 +52,59 @@ def test_fires_from_where_it_began() -> None:
         [1, 2, 4, 5, 6, 8, 9, 11],  # as many as there happen to be
         [1, 2, 3, 4, 5],  # too few steps to tell
         [8, 7, 6, 5, 4, 3, 2, 1],
+        [1, 1, 2, 3, 4, 5],  # just begun
     ],
 )
 def test_silent_on(passes: list[int]) -> None:
     assert not found(run(cell=passes))
+
+
+def test_fires_from_the_second_step_on_at_the_earliest() -> None:
+    (finding,) = found(run(cell=range(2, 10)))
+    assert finding.step == 1
+
+
+def scaled(made: Recording, factor: int) -> Recording:
+    """So many times as many forwards in each step."""
+    for step in made.steps:
+        assert step.stored is not None
+        step.stored[0, :3] *= factor
+    return made
+
+
+def test_fires_where_one_of_many_forwards_is_carried_on() -> None:
+    (finding,) = found(scaled(run(cell=range(8, 16)), 8))
+    assert "1.875 forwards of 'cell'" in finding.message
+
+
+def test_silent_where_a_backward_reaches_more_and_more_of_one_forward() -> None:
+    assert not found(scaled(run(cell=range(1, 9)), 10))
+
+
+def test_it_names_the_line_of_the_last_backward() -> None:
+    made = run(cell=range(1, 9))
+    later = Location("train.py", 31)
+    events = (step_event(location=Location("train.py", 32)), LoopEvent(EventKind.BACKWARD, later), step_event())
+    (finding,) = found(replace(made, steps=(*made.steps[:-1], replace(made.steps[-1], events=events))))
+    assert finding.location == later
+
+
+def test_silent_without_steps_and_on_few_that_lie_apart() -> None:
+    made = run(cell=range(1, 5))
+    assert not found(replace(made, steps=()))
+    apart = tuple(replace(step, index=index) for step, index in zip(made.steps, (0, 2, 4, 5), strict=True))
+    assert not found(replace(made, steps=apart))
+
+
+def test_silent_on_a_module_that_began_to_run_later_and_on_gradients_without_a_forward() -> None:
+    made = run(cell=range(1, 9), head=range(1, 9))
+    for step in made.steps[:4]:
+        assert step.stored is not None
+        step.stored[:2] = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
+    assert not found(made)
+    grown: dict[str, Sequence[int]] = {"cell": range(1, 9), "head": range(1, 9)}
+    gradients = dict.fromkeys(grown, 0.1)
+    assert not found(recording(steps=8, activation={"other": 1.0}, activation_gradient=gradients, passes=grown))
 
 
 def test_silent_on_longer_sequences() -> None:
@@ -83,6 +132,13 @@ def test_fires_where_a_freed_graph_ended_the_run() -> None:
     failure = Failure(1, "backward", "cell", SECOND, location=LINE)
     (finding,) = found(replace(run(cell=[1]), failure=failure))
     assert (finding.severity, finding.step, finding.location) == (Severity.ERROR, 1, LINE)
+    assert finding.sites == ("cell",)
+
+
+def test_the_end_is_told_alone_and_also_where_no_module_is_known() -> None:
+    failure = Failure(8, "backward", "", SECOND, location=LINE)
+    (finding,) = found(replace(run(cell=range(1, 9)), failure=failure))
+    assert (finding.cause, finding.sites) == ("freed", ())
 
 
 def test_silent_on_a_second_backward_in_the_first_step_and_on_other_ends() -> None:

@@ -30,6 +30,12 @@ def test_fires_once_on_all_layers_whose_units_are_alike() -> None:
     assert "after 8 observed steps that moved them by 8.0e-02" in finding.evidence
 
 
+def test_fires_from_the_least_number_of_steps_on_and_counts_those_that_were_measured() -> None:
+    assert found(trained(steps=5))
+    (finding,) = found(trained(update={NAMES[0]: [None, None, *[0.01] * 6]}))
+    assert "after 6 observed steps that moved them by 6.0e-02" in finding.evidence
+
+
 def test_fires_on_columns() -> None:
     (finding,) = found(trained(Likeness(NAMES[1], 20, columns=True)))
     assert "20 columns of 'out.weight'" in finding.message
@@ -44,6 +50,7 @@ def test_fires_on_columns() -> None:
         ("the first steps", trained(steps=4)),
         ("a run that goes on", trained(complete=False)),
         ("weights that are not measured", trained(Likeness("other.weight", 16))),
+        ("weights whose gradients are not measured", trained(parameter_gradient={NAMES[1]: 1.0})),
         ("no such weights", recording(complete=True)),
     ],
 )

@@ -1,11 +1,12 @@
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
 from gradscope.analyzers.undivided_accumulation import UndividedAccumulation
 from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding
-from gradscope.records import Recording
+from gradscope.records import Recording, StepEnd
 from gradscope.testing import recording, step_event
 from gradscope.traces import Location, Operation
 
@@ -40,6 +41,19 @@ def test_fires_and_says_that_adam_makes_up_for_it() -> None:
     assert "AdamW itself makes up for that" in finding.why
 
 
+def test_fires_on_more_than_are_kept_and_says_so() -> None:
+    (finding,) = found(run(losses(["mean"] * 70), backwards=64))
+    assert finding.message.startswith("64 or more means")
+    (finding,) = found(run(losses(["mean"] * 63), backwards=63))
+    assert finding.message.startswith("63 means")
+
+
+def test_fires_although_the_last_step_is_not_over() -> None:
+    made = run(losses(["mse_loss"] * 4))
+    last = replace(made.steps[-1], end=StepEnd.OPEN, events=made.steps[-1].events[:2])
+    assert found(replace(made, steps=(*made.steps[:-1], last)))
+
+
 @pytest.mark.parametrize("name", ["div", "mul", "sum", "add", "neg"])
 def test_silent_on_what_is_no_plain_mean(name: str) -> None:
     assert not found(run(losses([name] * 4)))
@@ -60,7 +74,7 @@ def test_silent_on_different_losses() -> None:
 
 
 def test_silent_where_the_number_changes_from_step_to_step() -> None:
-    few = {0: [LoopEvent(EventKind.BACKWARD)] * 4 + [step_event()], 1: [LoopEvent(EventKind.BACKWARD), step_event()]}
+    few = {step: [LoopEvent(EventKind.BACKWARD)] * number + [step_event()] for step, number in enumerate((4, 1, 4))}
     assert not found(recording(steps=3, operations=losses(["mse_loss"] * 4), events=few))
 
 

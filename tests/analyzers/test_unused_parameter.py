@@ -5,7 +5,7 @@ from gradscope.analyzers.unused_parameter import UnusedParameter
 from gradscope.findings import Finding
 from gradscope.records import Call, ParameterInfo, Recording
 from gradscope.testing import recording
-from gradscope.traces import Operand, Operation
+from gradscope.traces import Location, Operand, Operation
 
 FED = ParameterInfo("body.weight", "body", optimizer_steps=5, contributions=5)
 IDLE = ParameterInfo("aux.weight", "aux", optimizer_steps=5)
@@ -45,6 +45,18 @@ def test_fires_differently_on_what_its_container_uses_itself() -> None:
     trace = [Operation(0, "linear", "attention", operands=(AUX,), has_graph=True)]
     (finding,) = found(run(calls={"body": Call.GRAD}, operations=trace))
     assert "did not reach the loss" in finding.message
+
+
+def test_it_names_the_line_that_computes_what_nobody_uses() -> None:
+    lines = {4: BODY, 5: AUX, 6: AUX}
+    trace = [
+        Operation(index, "linear", "", Location("net.py", line), 0, (lines[line],), has_graph=True)
+        for index, line in enumerate(lines)
+    ]
+    (finding,) = found(run(operations=trace))
+    assert str(finding.location) == "net.py:5"
+    (finding,) = found(run(operations=trace[:1]))
+    assert finding.location is None
 
 
 def test_silent_until_the_run_is_over() -> None:

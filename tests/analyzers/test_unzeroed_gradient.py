@@ -3,7 +3,7 @@ from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding
 from gradscope.records import Recording
 from gradscope.testing import recording, step_event
-from gradscope.traces import Location
+from gradscope.traces import Location, Operation
 
 NAMES = ("fc.weight", "fc.bias")
 
@@ -32,6 +32,20 @@ def test_fires_on_an_update_by_hand_and_does_not_speak_of_an_optimizer() -> None
     (finding,) = found(recording(events={1: [event]}))
     assert "the update of the weights" in finding.message
     assert "optimizer" not in finding.fix
+
+
+def test_an_update_by_hand_is_told_with_the_line_that_writes() -> None:
+    """It is noticed when the next forward begins, which says nothing of where it was."""
+    event = LoopEvent(EventKind.STEP, parameters=2, reused=NAMES, location=Location("train.py", 16))
+    lines = (18, "other.weight"), (20, "fc.weight"), (21, "fc.bias"), (16, "")
+    trace = [
+        Operation(index, "sub_", location=Location("train.py", line), written=path)
+        for index, (line, path) in enumerate(lines)
+    ]
+    (finding,) = found(recording(events={1: [event]}, operations=trace))
+    assert str(finding.location) == "train.py:21"
+    (finding,) = found(recording(events={1: [event]}))
+    assert finding.location is None
 
 
 def test_silent_on_deliberate_accumulation() -> None:

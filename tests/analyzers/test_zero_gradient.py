@@ -104,7 +104,8 @@ def test_fires_as_a_note_at_the_end_where_nothing_explains_the_zeros() -> None:
     made = stuck(parameter=dict.fromkeys(NAMES, 1.0), operations=adapter(SOME), steps=12, complete=True)
     (finding,) = found(made)
     assert (finding.severity, finding.sites) == (Severity.NOTE, NAMES[:2])
-    assert "linear at model.py:14" in finding.evidence
+    assert "linear passes on only zeros" in finding.evidence
+    assert str(finding.location) == "model.py:14"
     assert not found(replace(made, complete=False))
 
 

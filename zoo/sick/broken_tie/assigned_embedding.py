@@ -1,4 +1,4 @@
-# expect: broken-tie
+# expect: broken-tie in embed.weight,head.weight since step 0
 # twin: healthy/language/tiny_gpt.py
 """A tied head that is untied by loading with assign=True."""
 

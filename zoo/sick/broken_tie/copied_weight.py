@@ -1,4 +1,4 @@
-# expect: broken-tie
+# expect: broken-tie in wte.weight,lm_head.weight since step 0
 """The head's weight is a new Parameter made of the embedding's, so it is tied in the first step only."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: detached-tensor in student.features.* since step 0
+# expect: detached-tensor at distillation_wrong_side.py:21 in student.features.* since step 0
 # twin: healthy/efficiency/distillation.py
 """Distillation of features: no_grad was meant for the teacher and is around both."""
 

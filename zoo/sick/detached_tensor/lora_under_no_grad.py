@@ -1,4 +1,4 @@
-# expect: detached-tensor in *.lora_* since step 0
+# expect: detached-tensor at lora_under_no_grad.py:23 in *.lora_* since step 0
 # twin: healthy/transfer/lora.py
 """Low-rank adapters that run inside of the no_grad meant for the frozen weight."""
 

@@ -1,4 +1,4 @@
-# expect: detached-tensor in backbone.* since step 0
+# expect: detached-tensor at no_grad_backbone.py:32 in backbone.* since step 0
 # twin: healthy/transfer/linear_probe.py
 """The backbone is to be fine-tuned, and runs under no_grad since the feature extraction experiment."""
 

@@ -1,4 +1,4 @@
-# expect: duplicate-parameter
+# expect: duplicate-parameter at group_and_model.py:26 in 2.* since step 0
 """Two optimizers by accident: a framework makes one for the model, and the user one for the head."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: duplicate-parameter
+# expect: duplicate-parameter at listed_twice.py:31 in encoder.* since step 0
 """A list of parameters that holds the encoder twice: by itself, and as a part of the model."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: duplicate-parameter
+# expect: duplicate-parameter at two_optimizers.py:24 in trunk.* since step 0
 # twin: healthy/rl/soft_actor_critic.py
 """Two optimizers hold the trunk, and both step after the same loss."""
 

@@ -1,4 +1,4 @@
-# expect: edited-weight
+# expect: edited-weight at data_between.py:19 since step 0
 # twin: healthy/loops/ema_weights.py
 """Weights are clamped through .data between forward and backward, so the gradients belong to other weights."""
 

@@ -1,4 +1,4 @@
-# expect: edited-weight
+# expect: edited-weight at noise_through_data.py:23 in a.*,b.* since step 0
 """Noise on the weights for regularisation, added through .data in the wrong place."""
 
 import os

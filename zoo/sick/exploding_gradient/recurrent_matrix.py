@@ -1,5 +1,5 @@
-# expect: exploding-gradient since step 0
-# twin: healthy/recurrent/clipped_gru.py
+# expect: exploding-gradient at recurrent_matrix.py:26 in cell.weight since step 0
+# twin: healthy/recurrent/orthogonal_by_hand.py
 """A linear recurrence with a matrix of spectral radius above one, unrolled over many cells."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: exploding-gradient since step 0
+# expect: exploding-gradient in first,blocks.* since step 0
 # twin: healthy/initialization/rezero.py
 """Residual blocks without norms, with weights that make each one triple its input."""
 

@@ -1,4 +1,4 @@
-# expect: growing-graph
+# expect: growing-graph at retained_state.py:33 in 0 since step 1
 # twin: healthy/recurrent/truncated_bptt.py
 """The hidden state goes from step to step without a detach; retain_graph silences one error, .data the other."""
 

@@ -1,4 +1,4 @@
-# expect: growing-graph
+# expect: growing-graph at running_loss.py:22 since step 1
 # twin: healthy/loops/logged_items.py
 """A running total of the loss that keeps the graph, and is what goes back."""
 

@@ -1,4 +1,4 @@
-# expect: leaked-gradient
+# expect: leaked-gradient at actor_critic.py:28 in [02].* by step 3
 """The critic's loss flows through the shared encoder's actor: the advantage was not detached, and it is not cleared."""
 
 import os

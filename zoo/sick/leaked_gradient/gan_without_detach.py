@@ -1,4 +1,4 @@
-# expect: leaked-gradient
+# expect: leaked-gradient at gan_without_detach.py:23 in [02].* by step 3
 # twin: healthy/gans/plain_gan.py
 """The critic's loss flows into the generator, which is never cleared before its own backward."""
 

@@ -1,4 +1,4 @@
-# expect: lost-update by step 8
+# expect: lost-update at bf16_weights.py:21 since step 0
 # twin: healthy/precision/autocast_bf16.py
 """A model in pure bfloat16 with small steps: most updates are lost to rounding."""
 

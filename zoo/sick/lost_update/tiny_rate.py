@@ -1,4 +1,4 @@
-# expect: lost-update by step 8
+# expect: lost-update at tiny_rate.py:29 since step 0
 # twin: healthy/loops/warm_up_from_tiny.py
 """A learning rate with a slip in its exponent: 1e-12."""
 
@@ -7,11 +7,6 @@ import os
 import torch
 import torch.nn.functional as F
 from torch import nn, optim
-
-torch.manual_seed(int(os.environ.get("SEED", 0)))
-import os
-
-import torch
 
 torch.manual_seed(int(os.environ.get("SEED", 0)))
 

@@ -1,4 +1,4 @@
-# expect: misplaced-clipping
+# expect: misplaced-clipping at after_the_step.py:19 since step 0
 # twin: healthy/loops/clip_that_changes_nothing.py
 """Gradients are clipped when the step has already used them."""
 

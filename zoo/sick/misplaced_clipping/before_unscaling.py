@@ -1,4 +1,4 @@
-# expect: misplaced-clipping
+# expect: misplaced-clipping at before_unscaling.py:25 since step 0
 # twin: healthy/precision/grad_scaler.py
 """Clipping before the scaler has unscaled: gradients that are 65536 times too large are clipped to one."""
 

@@ -1,4 +1,4 @@
-# expect: misplaced-clipping
+# expect: misplaced-clipping at exhausted_generator.py:20 since step 0
 """A generator of parameters is used up by the optimizer, and the clipping clips nothing."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: non-finite-value by step 8
+# expect: non-finite-value in 0 since step 6
 # twin: healthy/numerics/nan_filter.py
 """One NaN in the data set."""
 

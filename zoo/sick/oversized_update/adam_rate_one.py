@@ -1,4 +1,4 @@
-# expect: oversized-update by step 12
+# expect: oversized-update at adam_rate_one.py:23 by step 12
 # twin: healthy/loops/warm_up_from_tiny.py
 """Adam with a learning rate of one, in a transformer."""
 

@@ -1,4 +1,4 @@
-# expect: oversized-update by step 6
+# expect: oversized-update at rate_thirty.py:28 by step 6
 """SGD with a learning rate of thirty: each step overshoots more than the one before."""
 
 import os
@@ -6,11 +6,6 @@ import os
 import torch
 import torch.nn.functional as F
 from torch import nn, optim
-
-torch.manual_seed(int(os.environ.get("SEED", 0)))
-import os
-
-import torch
 
 torch.manual_seed(int(os.environ.get("SEED", 0)))
 

@@ -1,4 +1,4 @@
-# expect: oversized-update by step 12
+# expect: oversized-update at sgd_rate_ten.py:18 by step 12
 # twin: healthy/loops/warm_restarts.py
 """SGD with a learning rate of ten, in a classifier that saturates."""
 

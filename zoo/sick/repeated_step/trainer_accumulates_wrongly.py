@@ -1,4 +1,4 @@
-# expect: repeated-step
+# expect: repeated-step at trainer_accumulates_wrongly.py:27 since step 2
 """Accumulation: the backward is inside of the condition, and the step is outside of it."""
 
 import os
@@ -16,13 +16,14 @@ class Trainer:
         self.optimizer = optim.Adam(model.parameters(), lr=1e-3)
 
     def fit(self, batches):
-        losses = []
-        for index, (x, y) in enumerate(batches, 1):
-            losses.append(F.mse_loss(self.model(x), y))
+        waiting = []
+        for index, batch in enumerate(batches, 1):
+            waiting.append(batch)
             if index % self.every == 0:
                 self.optimizer.zero_grad()
-                (sum(losses) / len(losses)).backward()
-                losses.clear()
+                x, y = (torch.cat(parts) for parts in zip(*waiting))
+                F.mse_loss(self.model(x), y).backward()
+                waiting.clear()
             self.optimizer.step()
 
 

@@ -1,4 +1,4 @@
-# expect: saturated-activation
+# expect: saturated-activation at hard_sigmoid_gates.py:24 in gate since step 0
 """Gates on raw pixel values from 0 to 255."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: saturated-activation
+# expect: saturated-activation at unscaled_input.py:16 in 0,2 since step 0
 """Features in the thousands go straight into a tanh network."""
 
 import os

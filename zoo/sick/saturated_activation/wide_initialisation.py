@@ -1,4 +1,4 @@
-# expect: saturated-activation
+# expect: saturated-activation at wide_initialisation.py:22 in a,b since step 0
 """A sigmoid network whose weights are drawn with a standard deviation of ten."""
 
 import os

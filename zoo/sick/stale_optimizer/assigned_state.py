@@ -1,4 +1,4 @@
-# expect: stale-optimizer
+# expect: stale-optimizer at assigned_state.py:28 in [02].* since step 6
 # twin: healthy/loops/load_state_dict.py
 """load_state_dict(assign=True) puts new parameters in the place of those that the optimizer knows."""
 

@@ -1,4 +1,4 @@
-# expect: stale-optimizer
+# expect: stale-optimizer at deepcopied_model.py:20 in [02].* since step 0
 # twin: healthy/gans/plain_gan.py
 """The optimizer was made for the model; a copy of it is what trains."""
 

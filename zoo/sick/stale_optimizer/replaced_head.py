@@ -1,4 +1,4 @@
-# expect: stale-optimizer
+# expect: stale-optimizer at replaced_head.py:29 in head.* since step 0
 """The head is replaced for a new number of classes, after the optimizer was made."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: stale-optimizer
+# expect: stale-optimizer at reset_parameters.py:36 in [02].* since step 0
 """Weights are made anew as Parameters by a reset, after the optimizer has taken the old ones."""
 
 import os

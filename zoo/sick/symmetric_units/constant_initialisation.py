@@ -1,4 +1,4 @@
-# expect: symmetric-units
+# expect: symmetric-units in [02].weight since step 0
 # twin: healthy/vision/vision_transformer.py
 """All weights of a layer are 0.1: its units stay equal for ever."""
 

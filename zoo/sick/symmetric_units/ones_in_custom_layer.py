@@ -1,4 +1,4 @@
-# expect: symmetric-units
+# expect: symmetric-units in hidden.weight since step 0
 """A hand-made layer that begins with torch.ones, as placeholders do."""
 
 import os

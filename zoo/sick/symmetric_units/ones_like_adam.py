@@ -1,4 +1,4 @@
-# expect: symmetric-units
+# expect: symmetric-units in cell.* since step 0
 """A GRU cell by hand whose matrices all begin as constants."""
 
 import os

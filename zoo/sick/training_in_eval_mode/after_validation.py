@@ -1,4 +1,4 @@
-# expect: training-in-eval-mode
+# expect: training-in-eval-mode at after_validation.py:26 in 1,3 since step 8
 # twin: healthy/loops/validation_between_epochs.py
 """eval() for the validation, and nobody goes back to train()."""
 

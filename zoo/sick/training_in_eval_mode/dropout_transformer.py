@@ -1,4 +1,4 @@
-# expect: training-in-eval-mode since step 0
+# expect: training-in-eval-mode at dropout_transformer.py:20 in 1.layers.* since step 0
 """train(False) where train() was meant, in a transformer with dropout."""
 
 import os

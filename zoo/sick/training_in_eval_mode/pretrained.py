@@ -1,4 +1,4 @@
-# expect: training-in-eval-mode since step 0
+# expect: training-in-eval-mode at pretrained.py:37 in bn since step 0
 # twin: healthy/vision/frozen_batch_norm.py
 """A pretrained network comes in eval mode, and is fine-tuned as it comes."""
 

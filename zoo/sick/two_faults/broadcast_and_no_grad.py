@@ -1,5 +1,5 @@
-# expect: broadcast-loss since step 0
-# expect: detached-tensor in features.* since step 0
+# expect: broadcast-loss at broadcast_and_no_grad.py:32 since step 0
+# expect: detached-tensor at broadcast_and_no_grad.py:20 in features.* since step 0
 """A loss that broadcasts, and features under no_grad."""
 
 import os

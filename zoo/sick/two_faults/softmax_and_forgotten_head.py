@@ -1,4 +1,4 @@
-# expect: loss-input-mismatch since step 0
+# expect: loss-input-mismatch at softmax_and_forgotten_head.py:27 since step 0
 # expect: unused-parameter in spare.* since step 0
 """A softmax too many, and a head that nobody calls."""
 

@@ -1,5 +1,5 @@
-# expect: detached-tensor in encoder.* since step 0
-# expect: unzeroed-gradient since step 1
+# expect: detached-tensor at unzeroed_and_detached.py:21 in encoder.* since step 0
+# expect: unzeroed-gradient at unzeroed_and_detached.py:28 in head.* since step 1
 """Two faults that have nothing to do with one another: a detach, and no zero_grad."""
 
 import os

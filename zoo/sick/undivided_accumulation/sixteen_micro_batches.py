@@ -1,4 +1,4 @@
-# expect: undivided-accumulation
+# expect: undivided-accumulation at sixteen_micro_batches.py:18 since step 0
 # twin: healthy/loops/accumulation.py
 """Sixteen micro-batches are summed, each a mean: the learning rate is sixteen times what it says."""
 

@@ -1,4 +1,4 @@
-# expect: undivided-accumulation
+# expect: undivided-accumulation at trainer.py:21 since step 0
 # twin: healthy/loops/accumulating_trainer.py
 """A trainer that accumulates eight batches and forgets to divide."""
 

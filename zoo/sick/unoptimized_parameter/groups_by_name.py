@@ -1,4 +1,4 @@
-# expect: unoptimized-parameter
+# expect: unoptimized-parameter at groups_by_name.py:35 in position since step 0
 """Parameter groups by name: what is neither weight nor bias, the embedding of positions, is in none."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: unoptimized-parameter in growth.*
+# expect: unoptimized-parameter at late_layer.py:37 in growth.* since step 8
 """A layer that is added while training, and never told to the optimizer."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: unoptimized-parameter in backbone.*
+# expect: unoptimized-parameter at only_the_head.py:29 in backbone.* since step 0
 # twin: healthy/transfer/linear_probe.py
 """The optimizer has the head only; the backbone gets gradients, and nobody uses them."""
 

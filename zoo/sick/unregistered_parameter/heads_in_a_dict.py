@@ -1,4 +1,4 @@
-# expect: unregistered-parameter
+# expect: unregistered-parameter at heads_in_a_dict.py:21 in heads* since step 0
 """Heads of several tasks in a plain dict."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: unregistered-parameter
+# expect: unregistered-parameter at plain_tensor.py:20 in 1.gain since step 0
 # twin: healthy/vision/frozen_batch_norm.py
 """A learned scale that is a tensor with requires_grad, and no nn.Parameter."""
 

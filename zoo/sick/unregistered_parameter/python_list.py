@@ -1,4 +1,4 @@
-# expect: unregistered-parameter
+# expect: unregistered-parameter at python_list.py:24 in layers* since step 0
 # twin: healthy/vision/vision_transformer.py
 """Layers in a Python list are unknown to parameters()."""
 

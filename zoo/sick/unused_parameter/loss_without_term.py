@@ -1,4 +1,4 @@
-# expect: unused-parameter in prior.* since step 0
+# expect: unused-parameter at loss_without_term.py:21 in prior.* since step 0
 """A VAE with a learned prior; the KL term that would use it was commented out."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: unused-parameter in skip.* since step 0
+# expect: unused-parameter at overwritten_branch.py:21 in skip.* since step 0
 """The result of the skip connection is overwritten instead of added."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: unused-parameter in refine.* since step 0
+# expect: unused-parameter at wrong_variable.py:21 in refine.* since step 0
 """The refined map is computed, and the coarse one is returned."""
 
 import os

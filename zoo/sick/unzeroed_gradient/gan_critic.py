@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient at gan_critic.py:22
+# expect: unzeroed-gradient at gan_critic.py:22 since step 1
 # twin: healthy/gans/plain_gan.py
 """A GAN that clears the generator's gradients only: the critic keeps what the generator's loss left, and its own."""
 

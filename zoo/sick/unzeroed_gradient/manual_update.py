@@ -1,4 +1,4 @@
-# expect: unzeroed-gradient since step 1
+# expect: unzeroed-gradient at manual_update.py:20 since step 1
 # twin: healthy/loops/manual_update.py
 """An update written by hand: the weights move under no_grad, the gradients stay."""
 

@@ -1,4 +1,4 @@
-# expect: vanishing-gradient since step 0
+# expect: vanishing-gradient in stem,blocks.* since step 0
 # twin: healthy/vision/resnet.py
 """A deep stack of convolutions and sigmoids without skips or normalisation."""
 

@@ -1,4 +1,4 @@
-# expect: vanishing-gradient since step 0
+# expect: vanishing-gradient in first,cells.* since step 0
 """Squashing cells by hand, over forty steps of time, with a recurrent matrix far too small."""
 
 import os

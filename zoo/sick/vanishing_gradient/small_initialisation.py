@@ -1,4 +1,4 @@
-# expect: vanishing-gradient since step 0
+# expect: vanishing-gradient in hidden.* since step 0
 """A deep tanh network whose weights are drawn with a standard deviation of 0.01."""
 
 import os

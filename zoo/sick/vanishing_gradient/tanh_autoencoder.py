@@ -1,4 +1,4 @@
-# expect: vanishing-gradient since step 0
+# expect: vanishing-gradient in encoder.*,decoder.* since step 0
 # twin: healthy/regression/orthogonal_deep.py
 """A deep autoencoder with squashing layers and a gain that is far too small; Adam hides it in the loss."""
 

@@ -1,4 +1,4 @@
-# expect: zero-gradient in *.lora_*
+# expect: zero-gradient at lora_both_zero.py:22 in *.lora_* since step 0
 # twin: healthy/transfer/lora.py
 """LoRA with both matrices at zero: neither ever gets a gradient."""
 

@@ -1,4 +1,4 @@
-# expect: zero-gradient in extra.*
+# expect: zero-gradient at multiplied_by_zero.py:29 in extra.* since step 0
 """A loss weight of zero that was left from an ablation: a head that never learns."""
 
 import os

@@ -1,4 +1,4 @@
-# expect: zero-gradient
+# expect: zero-gradient at zero_times_zero_gate.py:23 in [12].* since step 0
 # twin: healthy/vision/resnet.py
 """A residual branch whose gate and last layer both begin at zero."""
 
