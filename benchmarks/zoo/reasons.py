@@ -5,8 +5,4 @@ REASONS: dict[str, str] = {
         "the critic's loss does not reach the actor, so this is a trunk that learns from two losses: who wants that "
         "writes the same. A leak is told where each of two losses reaches what the other optimizer steps."
     ),
-    "sick/unregistered_parameter/layer_in_forward": (
-        "the layer is an attribute of nothing, and gone when the step is over: what is looked for is a parameter that "
-        "a module holds, receives gradients step after step, and does not move."
-    ),
 }

@@ -178,7 +178,7 @@ class Ledger:
         parameter = self._provenance.parameter(tensor)
         source = None if parameter else self._provenance.rewrapped(tensor)
         if source is not None:
-            return Operand(shape(tensor), self._rewrapped(tensor, source))
+            return Operand(shape(tensor), self._rewrapped(tensor, source), "", tensor.requires_grad)
         index = None if parameter else self._provenance.maker(tensor)
         if index is None and not parameter and tensor.grad_fn is not None:
             index = self._unseen(tensor)
