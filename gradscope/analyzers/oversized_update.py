@@ -28,19 +28,20 @@ class OversizedUpdate(Analyzer):
     from pretraining, is gone after the first such step.
 
     ## How it is measured
-    In each observed step the norm of all updates together is divided by the norm of all weights after it. A large ratio
-    alone is no fault, so there has to be harm, too. Either gradients become NaN or Inf right after a step with a ratio
-    of `whole`. Or the gradients grow `growth`-fold within `window` steps, all with a ratio of `ratio`, and are `held`
-    times what they were after `patience` steps. Or `steps` observed steps had such a ratio, which add up to `way` or
-    leave gradients `climb` times the first one, and a trace of a step after `patience` steps finds a loss `climb` times
-    the first one. If in so many steps the ratio was `whole`, so that they replaced the weights, a loss above the first
-    one is harm enough.
+    In each observed step the norm of all updates together is divided by the norm of all weights after it, or by the
+    norm with which PyTorch's layers begin, where that is larger: weights that begin near zero have yet to grow. A large
+    ratio alone is no fault, so there has to be harm, too. Either gradients become NaN or Inf right after a step with a
+    ratio of `whole`. Or the gradients grow `growth`-fold within `window` steps, all with a ratio of `ratio`, and are
+    `held` times what they were after `patience` steps. Or `steps` observed steps had such a ratio, which add up to
+    `way` or leave gradients `climb` times the first one, and traces of `looks` steps after `patience` steps (of fewer,
+    if the run ends before) all find a loss `climb` times the first one. If in so many steps the ratio was `whole`, so
+    that they replaced the weights, losses above the first one are harm enough.
 
     ## What it is not
-    The first steps of Adam, small heads and parameters that begin at zero (a large ratio, but the loss falls),
-    toy problems with a large learning rate that find their way, warm restarts, single spikes, weights so badly
-    initialised that gradients grow over depth (`exploding-gradient`), NaN from a logarithm or a division (updates are
-    small then).
+    The first steps of Adam and small heads (a large ratio, but the loss falls), weights that begin near zero while the
+    task gets harder, single samples of which some are harder than the first, toy problems with a large learning rate
+    that find their way, warm restarts, single spikes, weights so badly initialised that gradients grow over depth
+    (`exploding-gradient`), NaN from a logarithm or a division (updates are small then).
 
     ## How to fix it
     Lower the learning rate, mostly by a factor of ten or more; warm it up, or clip the gradients.
@@ -108,10 +109,15 @@ class OversizedUpdate(Analyzer):
     patience: int = field(
         default=16, metadata={"unit": "steps", "reason": "a large learning rate may overshoot first and then recover"}
     )
+    looks: int = field(
+        default=3, metadata={"unit": "traced steps", "reason": "one batch may be harder than the first by chance"}
+    )
 
     def analyze(self, recording: Recording) -> Iterator[Finding | Request]:
         """At most one finding, or the wish to see a later loss."""
-        ratios = _ratios(recording)
+        if not (_ratios(recording) > self.ratio).any():
+            return
+        ratios = _ratios(recording, recording.once(_usual_norm))
         large = np.flatnonzero(ratios > self.ratio).tolist()
         if not large or slope(recording, "grows", DEPTH) is not None:
             return
@@ -119,7 +125,8 @@ class OversizedUpdate(Analyzer):
         if found is None and len(large) >= self.steps:
             found = self._climb(recording, ratios, large)
             if found is None and not recording.complete and self._is_worth_a_look(recording, ratios):
-                yield Request("updates rival the weights: has the loss climbed?")
+                look = len(self._late(recording)) + 1
+                yield Request(f"updates rival the weights: has the loss climbed? Look {look} of {self.looks}")
         if found is not None:
             yield found
 
@@ -162,12 +169,15 @@ class OversizedUpdate(Analyzer):
 
     def _climb(self, recording: Recording, ratios: Floats, large: list[int]) -> Finding | None:
         """Such updates, and a loss far above the first one."""
-        begin, end = min(recording.losses, default=0), max(recording.losses, default=0)
-        before = [row for row in large if recording.observed[row].index < end]
-        first, last = recording.losses.get(begin, np.nan), recording.losses.get(end, np.nan)
+        late = self._late(recording)
+        if not late or (len(late) < self.looks and not recording.complete):
+            return None
+        begin, end = min(recording.losses), min(late, key=lambda step: late[step])
+        before = [row for row in large if recording.observed[row].index < max(late)]
+        first, last = recording.losses[begin], late[end]
         replaced = int(np.sum(ratios[before] > self.whole)) >= self.steps
         limit = 1.0 if replaced else self.climb
-        if end - begin < self.patience or len(before) < self.steps or not last > limit * first > 0:
+        if len(before) < self.steps or not last > limit * first > 0:
             return None
         if not self._is_suspect(recording, ratios[before]):
             return None
@@ -180,10 +190,17 @@ class OversizedUpdate(Analyzer):
         )
 
     def _is_worth_a_look(self, recording: Recording, ratios: Floats) -> bool:
-        """Whether a later loss is not known yet, and could have climbed."""
-        known = recording.losses
-        early = bool(known) and max(known) - min(known) < self.patience
-        return early and self._is_late(recording) and self._is_suspect(recording, ratios)
+        """Whether too few later losses are known, and all of them could have climbed."""
+        late = self._late(recording)
+        if not recording.losses or len(late) >= self.looks or not self._is_late(recording):
+            return False
+        first = recording.losses[min(recording.losses)]
+        return all(loss > first for loss in late.values()) and self._is_suspect(recording, ratios)
+
+    def _late(self, recording: Recording) -> dict[int, float]:
+        """The loss of each step that was traced after the first ones."""
+        begin = min(recording.losses, default=0)
+        return {step: loss for step, loss in recording.losses.items() if step - begin >= self.patience}
 
     def _is_suspect(self, recording: Recording, ratios: Floats) -> bool:
         """Whether large updates have replaced the weights several times over, or gradients are larger than at first."""
@@ -215,12 +232,21 @@ class OversizedUpdate(Analyzer):
         )
 
 
-def _ratios(recording: Recording) -> Floats:
-    """The norm of all updates / the norm of all weights after them, of each observed step; 0 where nothing moved."""
+def _ratios(recording: Recording, least: float = 0.0) -> Floats:
+    """The norm of all updates / the norm of all weights after them, of each observed step; 0 where nothing moved.
+
+    Weights count with a norm of `least` if theirs is smaller.
+    """
     updates, weights = (recording.each(kind, _norm) for kind in (Kind.UPDATE, Kind.PARAMETER))
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios: Floats = np.where(np.isfinite(updates), updates / weights, np.inf)
+        ratios: Floats = np.where(np.isfinite(updates), updates / np.maximum(weights, least), np.inf)
     return np.nan_to_num(ratios, nan=0.0, posinf=np.inf)
+
+
+def _usual_norm(recording: Recording) -> float:
+    """The norm of all weights as PyTorch's layers initialise them: uniformly, with a variance of 1 / (3 fan-in)."""
+    shapes = (site.shape for site in recording.sites_of(Kind.PARAMETER))
+    return float(np.sqrt(sum(shape[0] for shape in shapes if len(shape) > 1) / 3))
 
 
 def _norm(stored: Floats) -> float:

@@ -14,6 +14,7 @@ from gradscope.stalls import Stall, is_saturated, stalls, untraced, wakes_others
 from gradscope.traces import Operation
 
 BEND = {"sigmoid": 2.0, "sigmoid_": 2.0, "tanh": 1.0, "tanh_": 1.0}  # the input at which each has left its steep part
+OFFSETS = frozenset({"add", "add_", "rsub", "sub", "sub_", "subtract"})
 
 
 class Squash(NamedTuple):
@@ -47,7 +48,8 @@ class SaturatedActivation(Analyzer):
     ## What it is not
     Outputs of the model, however sure it is (no parameter follows them); gates that are open or closed (their inputs do
     not spread, and are not that far away); gates inside LSTM and GRU; layers that leave their flat parts within the
-    first steps; rectifiers (`dead-units`); quantisers; attention that picks one key.
+    first steps; rectifiers (`dead-units`); quantisers; attention that picks one key; soft bins, where a parameter is
+    only taken from data, so that no weight has made the spread.
 
     ## How to fix it
     Normalise the inputs, initialise with `torch.nn.init.xavier_uniform_`, put a LayerNorm or BatchNorm before it, or
@@ -207,5 +209,12 @@ def _between_parameters(flow: Flow) -> Iterator[Squash]:
         if source is None or not source.parameters or source.module in ("", operation.module):
             continue
         after = (each for each in flow.downstream([operation]) if each is not operation)
-        if operation.index in flow.toward_loss and any(each.parameters for each in after):
+        follows = operation.index in flow.toward_loss and any(each.parameters for each in after)
+        if follows and _is_weighed(flow, source):
             yield Squash(operation, source.module)
+
+
+def _is_weighed(flow: Flow, source: Operation) -> bool:
+    """Whether parameters do more to this result than to move it."""
+    made = (flow.by_index[index] for index in flow.upstream([source]))
+    return any(each.parameters and each.name not in OFFSETS for each in made)

@@ -24,6 +24,7 @@ MEANS = frozenset(
     | {"multi_margin_loss", "poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss"}
 )
 MOST_EVENTS = 64  # as many of a step are kept
+BY_ITSELF = ("LBFGS",)  # runs closures, and uses what each has made before it runs the next
 ADAPTIVE = ("Adam", "Adagrad", "Adadelta", "Adafactor", "RMSprop", "Rprop", "Lion", "Muon")
 
 
@@ -41,12 +42,13 @@ class UndividedAccumulation(Analyzer):
 
     ## How it is measured
     In each observed step, which one optimizer ends, `backward()` ran equally often, at least `least` times and
-    on one line. In a traced step, what it ran on is itself a mean, with nothing that multiplies or divides it.
-    Whether that is meant only you can tell, so it is a note.
+    on one line, and as often gave some parameter a gradient. In a traced step, what it ran on is itself a mean, with
+    nothing that multiplies or divides it. Whether that is meant only you can tell, so it is a note.
 
     ## What it is not
     Losses that are divided or weighted, losses that are sums, a loop that makes a step for each loss, several
-    different losses. Tasks of meta-learning and chunks of a sequence are added up on purpose, at times.
+    different losses. The closures of L-BFGS, which uses each gradient by itself. Calls of `torch.autograd.grad`, which
+    adds nothing up. Tasks of meta-learning and chunks of a sequence are added up on purpose, at times.
 
     ## How to fix it
     Divide each loss by the number of micro-batches: `(loss / n).backward()`.
@@ -87,13 +89,15 @@ class UndividedAccumulation(Analyzer):
         """At most one finding."""
         lines = recording.once(_means)
         step = next((step for step in recording.observed if step.index in lines), None)
-        if step is not None and _backwards(step) >= self.least and _steady(recording, step):
+        if step is None or _backwards(step) < self.least or _optimizer(step).startswith(BY_ITSELF):
+            return
+        if _steady(recording, step) and _added_up(recording, self.least):
             yield self._found(step, lines[step.index])
 
     def _found(self, step: Step, line: Line) -> Finding:
         number = _backwards(step)
         many = f"{number} or more" if number >= MOST_EVENTS else f"{number}"
-        optimizer = next((event.optimizer for event in step.events if event.kind is EventKind.STEP), "")
+        optimizer = _optimizer(step)
         spared = f"; {optimizer} itself makes up for that" if optimizer.startswith(ADAPTIVE) else ""
         return self.finding(
             step=step.index,
@@ -128,3 +132,13 @@ def _steady(recording: Recording, traced: Step) -> bool:
 
 def _backwards(step: Step) -> int:
     return sum(event.kind is EventKind.BACKWARD for event in step.events)
+
+
+def _optimizer(step: Step) -> str:
+    return next((event.optimizer for event in step.events if event.kind is EventKind.STEP), "")
+
+
+def _added_up(recording: Recording, least: int) -> bool:
+    """Whether some parameter received as many gradients for each step of its optimizer, as far as that is known."""
+    stepped = [each for each in recording.parameters if each.optimizer_steps]
+    return not stepped or any(each.contributions >= least * each.optimizer_steps for each in stepped)

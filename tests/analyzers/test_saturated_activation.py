@@ -94,6 +94,8 @@ def test_fires_where_no_gradient_comes_through_at_all() -> None:
         ("layers that leave their flat parts", recording(
             activation={"fc": [100.0, 90.0, 50.0, 5.0, 2.0]}, operations=layers())),
         ("four steps", recording(steps=4, activation={"fc": 100.0}, operations=layers())),
+        ("soft bins of the data", recording(activation={"fc": 100.0}, operations=[
+            replace(layers()[0], name="sub"), *layers()[1:]])),
         ("another function", recording(activation={"fc": 100.0}, operations=layers("relu"))),
     ],
 )  # fmt: skip

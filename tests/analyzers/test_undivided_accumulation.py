@@ -6,7 +6,7 @@ import pytest
 from gradscope.analyzers.undivided_accumulation import UndividedAccumulation
 from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding
-from gradscope.records import Recording, StepEnd
+from gradscope.records import ParameterInfo, Recording, StepEnd
 from gradscope.testing import recording, step_event
 from gradscope.traces import Location, Operation
 
@@ -81,3 +81,15 @@ def test_silent_where_the_number_changes_from_step_to_step() -> None:
 def test_silent_where_several_optimizers_step() -> None:
     events = [LoopEvent(EventKind.BACKWARD)] * 4 + [step_event(), step_event()]
     assert not found(recording(steps=3, operations=losses(["mse_loss"] * 4), events=dict.fromkeys(range(3), events)))
+
+
+def test_silent_on_the_closures_of_lbfgs() -> None:
+    assert found(run(losses(["mse_loss"] * 6), backwards=6))
+    assert not found(run(losses(["mse_loss"] * 6), backwards=6, optimizer="LBFGS"))
+
+
+@pytest.mark.parametrize(("contributions", "fires"), [(12, True), (3, False)])
+def test_silent_where_no_parameter_receives_what_the_backwards_made(contributions: int, fires: bool) -> None:
+    weight = ParameterInfo("fc.weight", "fc", optimizer_steps=3, contributions=contributions)
+    made = replace(run(losses(["mse_loss"] * 4)), parameters=(weight,))
+    assert bool(found(made)) == fires
