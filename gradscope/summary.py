@@ -7,6 +7,7 @@ from math import isfinite, nan
 from gradscope.findings import INDENT, Finding, Line, Report, Role, Severity, markup, plain, summary
 
 MOST_VERDICTS = 8
+UNTRAINED = "nothing was trained, as no optimizer of torch.optim made a step"
 
 Key = tuple[str, str, str]
 
@@ -70,7 +71,7 @@ class Summary:
 
     def _verdicts(self) -> Iterator[str]:
         if not self.trained:
-            yield f"gradscope: {'nothing was watched' if self.notes else 'nothing was trained'}."
+            yield f"gradscope: {'nothing was watched' if self.notes else UNTRAINED}."
             return
         shown = list(self.trained.items())
         if len(shown) == 1:

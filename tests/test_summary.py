@@ -40,7 +40,9 @@ def test_many_models_are_summed_up() -> None:
 
 
 def test_models_that_were_not_trained_are_not_told_of() -> None:
-    assert str(Summary({"Net": Report()})) == "gradscope: nothing was trained."
+    assert (
+        str(Summary({"Net": Report()})) == "gradscope: nothing was trained, as no optimizer of torch.optim made a step."
+    )
     assert str(Summary(notes=("Net: the program watches it",))) == (
         "not watched: Net: the program watches it\ngradscope: nothing was watched."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from running.commands import environment, gradscope_run, python
 
-NOTHING = "gradscope: nothing was trained.\n"
+NOTHING = "gradscope: nothing was trained, as no optimizer of torch.optim made a step.\n"
 
 LOOK = """
 import sys
