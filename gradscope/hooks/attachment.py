@@ -12,6 +12,7 @@ from torch.optim.optimizer import Optimizer
 from gradscope.hooks import broadcast, failures
 from gradscope.hooks.broadcast import EVERYBODY, NOBODY, subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
+from gradscope.hooks.evaluation import Modes
 from gradscope.hooks.loop import Loop, Phase
 from gradscope.hooks.modes import capturing, transforming
 from gradscope.hooks.modules import Modules
@@ -58,7 +59,8 @@ class Attachment:
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
-        self._rest = Rest(self._loop, self.recorder, self._parameters.owned)
+        self._modes = Modes(self._registry, self.recorder)
+        self._rest = Rest(self._loop, self.recorder, self._parameters.owned, self._modes)
         self._rest_step = self._guarded(self._step_at_rest)
         self._tracer = Tracer(self._registry, self.recorder, self._loop, self._guarded)
 
@@ -164,6 +166,7 @@ class Attachment:
     def _step_ends(self, optimizer: Optimizer) -> None:
         self._loop.step_ends(optimizer)
         self._tracer.step_over()
+        self._modes.changed(optimizer)
         self._try_to_rest(optimizer)
 
     def _try_to_rest(self, optimizer: Optimizer) -> None:
