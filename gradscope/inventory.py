@@ -17,6 +17,7 @@ class OptimizerInfo:
         replaced: parameters that it once held and whose place in the model another tensor has taken.
         foreign: how many tensors it holds that are no parameters of the model.
         idle: shapes of those that had no gradient in any of its steps.
+        empty: the step since which it has stepped, more than once, and found no gradient at all; None if it found some.
     """
 
     name: str
@@ -28,6 +29,7 @@ class OptimizerInfo:
     replaced: tuple[str, ...] = ()
     foreign: int = 0
     idle: tuple[tuple[int, ...], ...] = ()
+    empty: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,9 +96,23 @@ def state_assigned_in_the_middle() -> gradscope.Scope:
     return scope
 
 
+def goes_on_with_a_copy() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for i in range(STEPS):
+            if i == 3:
+                net = copy.deepcopy(net)
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+    return scope
+
+
 @pytest.mark.parametrize(
     ("program", "step", "site"),
     [
+        (goes_on_with_a_copy, 3, "0.weight"),
         (optimizer_of_a_copy, 0, "0.weight"),
         (optimizer_of_a_copy_with_adam_and_zeros_kept, 0, "0.weight"),
         (head_made_anew_after_the_optimizer, 0, "2.weight"),
@@ -651,6 +665,43 @@ def layers_that_begin_as_copies() -> gradscope.Scope:
 def wrapped_for_several_devices() -> gradscope.Scope:
     net = nn.DataParallel(network())
     return fit(net, torch.optim.Adam(net.module.parameters()))
+
+
+@looks_alike
+def a_copy_that_has_an_optimizer_of_its_own_while_the_first_one_goes_on() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer)
+    with gradscope.watch(net) as scope:
+        fresh = optimizer
+        for i in range(STEPS):
+            if i == 3:
+                net = copy.deepcopy(net)
+                fresh = torch.optim.SGD(net.parameters(), lr=0.01)
+            optimizer.zero_grad()
+            fresh.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+            if fresh is not optimizer:
+                fresh.step()
+            schedule.step()
+    return scope
+
+
+@looks_alike
+def an_averaged_copy_that_is_called_at_the_end() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for i in range(STEPS):
+            optimizer.zero_grad()
+            if i < 3:
+                loss_of(net).backward()
+            else:
+                with torch.no_grad():
+                    loss_of(copy.deepcopy(net))
+            optimizer.step()
+    return scope
 
 
 @pytest.mark.parametrize("program", healthy, ids=lambda program: program.__name__)

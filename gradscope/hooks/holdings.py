@@ -27,7 +27,10 @@ Signature = tuple[int, ...]
 
 @dataclass(eq=False)
 class Held:
-    """What is known of one optimizer. `idle` are foreign tensors that had no gradient in any of its steps so far."""
+    """What is known of one optimizer. `idle` are foreign tensors that had no gradient in any of its steps so far.
+
+    `empty` says in which steps of the loop its last steps ran, if they found no gradient at all.
+    """
 
     optimizer: ReferenceType[Optimizer]
     name: str
@@ -40,6 +43,7 @@ class Held:
     replaced: dict[str, None] = field(default_factory=dict)
     foreign: int = 0
     idle: list[tuple[ReferenceType[Tensor], tuple[int, ...]]] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
 
     def info(self) -> OptimizerInfo:
         """As data."""
@@ -54,6 +58,7 @@ class Held:
             tuple(self.replaced),
             self.foreign,
             shapes,
+            self.empty[0] if len(self.empty) > 1 else None,
         )
 
 
@@ -72,6 +77,7 @@ class Holdings:
         if held is None or held.optimizer() is not optimizer:
             held = self._meet(optimizer, step)
         held.steps += 1
+        held.empty = [*held.empty[:1], step] if _is_empty(optimizer) else []
         signature = self._registry.generation, *(len(group["params"]) for group in optimizer.param_groups)
         if signature != held.signature:
             held.signature = signature
@@ -106,6 +112,10 @@ class Holdings:
             if step is not None and id(item.parameter) not in elsewhere:
                 quiet = not self._registry.trains(item.module)
                 yield Orphan(item.path, item.module, tuple(item.parameter.shape), step, quiet)
+
+    def abandoned(self) -> bool:
+        """Whether an optimizer of this model goes on stepping, and finds no gradient any more."""
+        return any(held.paths and len(held.empty) > 1 for held in self._held.values())
 
     def double(self) -> bool:
         """Whether a part of another model ran that looks like one of this, has gradients and is in no optimizer."""
@@ -163,6 +173,11 @@ def held_anywhere() -> set[int]:
 def some(tensor: Tensor) -> Tensor | None:
     """A copy of a few elements, to see later whether anybody has changed them; None of a tensor that is not plain."""
     return None if statistics.obstacle(tensor) is not None else tensor.detach().reshape(-1)[:ENOUGH].clone()
+
+
+def _is_empty(optimizer: Optimizer) -> bool:
+    """Whether nothing that it holds has a gradient."""
+    return all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _is_idle(tensor: Tensor) -> bool:

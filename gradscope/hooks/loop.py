@@ -236,7 +236,8 @@ class Loop:
         self._recorder.orphans = tuple(self._recorder.holdings.orphans())
         self._recorder.strays = self._strays.lost()
         self._recorder.likenesses = tuple(likenesses(self._registry))
-        self._recorder.double = not self._registry.executed and self._recorder.holdings.double()
+        alone = not self._registry.executed or self._recorder.holdings.abandoned()
+        self._recorder.double = alone and self._recorder.holdings.double()
 
     def finish(self, *, failed: bool) -> None:
         """The run is over: close the step that is open, if anything happened in it."""
