@@ -97,12 +97,12 @@ class StaleOptimizer(Analyzer):
         """The watched model ran, and from some step on another one does, while the optimizer goes on stepping."""
         for optimizer in recording.inventory.optimizers:
             if optimizer.parameters and optimizer.empty is not None:
-                number = len(optimizer.parameters)
+                number, since = len(optimizer.parameters), optimizer.empty
                 yield self.finding(
-                    step=optimizer.empty,
-                    message=f"{optimizer.name}.step() goes on with the parameters of a model that does not run any more",
-                    evidence=f"no gradient for its {number} parameter{'s' * (number > 1)} from step {optimizer.empty} on, "
-                    "while another model of the same shapes has gradients and is in no optimizer",
+                    step=since,
+                    message=f"{optimizer.name}.step() goes on with the parameters of a model that does not run now",
+                    evidence=f"no gradient for its {number} parameter{'s' * (number > 1)} from step {since} on, while "
+                    "another model of the same shapes has gradients and is in no optimizer",
                     why="the model that runs now, such as a copy of the best one, never learns",
                     fix="make the optimizer anew for the new model, or keep the model and call load_state_dict()",
                     sites=optimizer.parameters,

@@ -29,7 +29,8 @@ Signature = tuple[int, ...]
 class Held:
     """What is known of one optimizer. `idle` are foreign tensors that had no gradient in any of its steps so far.
 
-    `empty` says in which steps of the loop its last steps ran, if they found no gradient at all.
+    `empty` says in which steps of the loop its last steps ran, if they found no gradient at all, `fed` in which the
+    last one before them did.
     """
 
     optimizer: ReferenceType[Optimizer]
@@ -44,6 +45,7 @@ class Held:
     foreign: int = 0
     idle: list[tuple[ReferenceType[Tensor], tuple[int, ...]]] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
+    fed: int = -1
 
     def info(self) -> OptimizerInfo:
         """As data."""
@@ -77,7 +79,10 @@ class Holdings:
         if held is None or held.optimizer() is not optimizer:
             held = self._meet(optimizer, step)
         held.steps += 1
-        held.empty = [*held.empty[:1], step] if _is_empty(optimizer) else []
+        if _is_empty(optimizer):
+            held.empty = [*held.empty[:1], max(step, held.fed + 1)]
+        else:
+            held.empty, held.fed = [], step
         signature = self._registry.generation, *(len(group["params"]) for group in optimizer.param_groups)
         if signature != held.signature:
             held.signature = signature
