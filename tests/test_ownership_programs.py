@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -201,8 +201,48 @@ def decoder_forgotten_with_adam() -> gradscope.Scope:
     return loop(net, optimizer, lambda: net["decoder"](net["encoder"](torch.randn(5, 6))).square().mean())
 
 
+class Centers(nn.Module):
+    """A loss with weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centers = nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = (features - self.centers[labels]).square().mean()
+        return loss
+
+
+def with_centers(trained: Callable[[nn.Module, nn.Module], list[nn.Parameter]], steps: int = STEPS) -> gradscope.Scope:
+    net, centers = network(), Centers()
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    optimizer = torch.optim.SGD(trained(net, centers), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for i in range(steps):
+            optimizer.zero_grad()
+            centers(net(torch.randn(5, 6)), labels).backward()
+            optimizer.step()
+            if i == 30:
+                centers = Centers()
+    return scope
+
+
+def centers_of_a_loss_forgotten() -> gradscope.Scope:
+    return with_centers(lambda net, _: [*net.parameters()])
+
+
+def centers_of_a_loss_that_is_gone_at_the_end() -> gradscope.Scope:
+    return with_centers(lambda net, _: [*net.parameters()], 40)
+
+
 @pytest.mark.parametrize(
-    ("program", "site"), [(head_alone_in_the_optimizer, "0.weight"), (decoder_forgotten_with_adam, "decoder.weight")]
+    ("program", "site"),
+    [
+        (head_alone_in_the_optimizer, "0.weight"),
+        (decoder_forgotten_with_adam, "decoder.weight"),
+        (centers_of_a_loss_forgotten, "Centers.centers"),
+        (centers_of_a_loss_that_is_gone_at_the_end, "Centers.centers"),
+    ],
 )
 def test_an_unoptimized_parameter_is_named_first_and_alone(program: Program, site: str) -> None:
     (finding,) = program().findings
@@ -686,6 +726,40 @@ def a_copy_that_has_an_optimizer_of_its_own_while_the_first_one_goes_on() -> gra
                 fresh.step()
             schedule.step()
     return scope
+
+
+@looks_alike
+def centers_of_a_loss_that_the_optimizer_holds() -> gradscope.Scope:
+    return with_centers(lambda net, centers: [*net.parameters(), *centers.parameters()])
+
+
+@looks_alike
+def centers_of_a_loss_that_are_moved_by_hand() -> gradscope.Scope:
+    net, centers = network(), Centers()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            centers(net(torch.randn(3, 6)), torch.arange(3)).backward()
+            optimizer.step()
+            with torch.no_grad():
+                centers.centers.sub_(0.1 * cast(Tensor, centers.centers.grad))
+    return scope
+
+
+@looks_alike
+def a_teacher_of_own_layers_that_nobody_froze() -> gradscope.Scope:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(2, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    net, teacher = network(), nn.Sequential(Own(), nn.Tanh(), Own())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    return loop(net, optimizer, lambda: teacher(net(torch.randn(5, 6))).square().mean())
 
 
 @looks_alike

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity, summary
-from gradscope.inventory import Stray
+from gradscope.inventory import OUTSIDE, Stray
 from gradscope.records import ROOT, Recording
 from gradscope.traces import Operand
 
@@ -72,7 +72,7 @@ class UnregisteredParameter(Analyzer):
         """At the end of the run, one finding for each attribute that holds some."""
         groups: dict[tuple[str, str], list[Stray]] = {}
         for stray in recording.inventory.strays if recording.complete else ():
-            if stray.plain and not _is_weight(stray, recording):
+            if stray.kind == OUTSIDE or (stray.plain and not _is_weight(stray, recording)):
                 continue
             groups.setdefault((stray.holder, stray.attribute), []).append(stray)
         for (holder, attribute), strays in groups.items():
