@@ -9,6 +9,7 @@ from typing import TypeAlias, TypeVar, cast
 from gradscope.traces import Operand, Operation
 
 Edge: TypeAlias = tuple[Operand, Operation]
+Stranger: TypeAlias = tuple[tuple[int, ...], int]
 End: TypeAlias = tuple[int, bool]
 Ends: TypeAlias = frozenset[End]
 Told = TypeVar("Told")
@@ -279,10 +280,10 @@ def expression(operation: Operation) -> str:
     return "" if place is None else place.source[place.column : place.end or None]
 
 
-def strangers(operation: Operation) -> frozenset[tuple[int, ...]]:
-    """The shapes of the tensors it used that nothing in the trace has made; single numbers are left out."""
+def strangers(operation: Operation) -> frozenset[Stranger]:
+    """The tensors it used that nothing in the trace has made, each with its shape; single numbers are left out."""
     unknown = (each for each in operation.operands if each.operation is None and not each.parameter)
-    return frozenset(each.shape for each in unknown if each.shape)
+    return frozenset((each.shape, each.stranger) for each in unknown if each.shape)
 
 
 def flow_of(operations: Sequence[Operation]) -> Flow:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dataflow import CHECKPOINT, EXITS, SAMPLING, Flow, flow_of, strangers
+from gradscope.dataflow import CHECKPOINT, EXITS, SAMPLING, Flow, Stranger, flow_of, strangers
 from gradscope.records import Call, Floats, Kind, ParameterInfo, Recording, Site, Statistic, StepEnd
 from gradscope.traces import Operation
 
@@ -335,10 +335,11 @@ def _escape(recording: Recording, parameter: ParameterInfo, below: str) -> Escap
     toward &= flow.upstream(
         each for each in flow.operations if each.index in toward and below in ancestors(each.module)
     )
-    before = {shape for each in flow.operations if each.index <= exits[0].index for shape in strangers(each)}
+    before = frozenset[Stranger]().union(*(strangers(each) for each in flow.operations if each.index <= exits[0].index))
     for entry in (each for each in flow.operations if each.index in toward):
         out = [each for each in exits if each.index < entry.index and each.step == entry.step]
-        back = [each for each in out if each.operands[0].shape in strangers(entry) - before]
+        new = {shape for shape, _ in strangers(entry) - before}
+        back = [each for each in out if each.operands[0].shape in new]
         if out and (back or (entry.name in ENTRIES and not entry.operands)):
             return Escape((back or out)[-1], entry)
     return None

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from gradscope.traces import Location
 
+OUTSIDE = "outside"
+
 
 @dataclass(frozen=True, slots=True)
 class OptimizerInfo:
@@ -17,6 +19,7 @@ class OptimizerInfo:
         replaced: parameters that it once held and whose place in the model another tensor has taken.
         foreign: how many tensors it holds that are no parameters of the model.
         idle: shapes of those that had no gradient in any of its steps.
+        empty: the step since which it has stepped, more than once, and found no gradient at all; None if it found some.
     """
 
     name: str
@@ -28,6 +31,7 @@ class OptimizerInfo:
     replaced: tuple[str, ...] = ()
     foreign: int = 0
     idle: tuple[tuple[int, ...], ...] = ()
+    empty: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Orphan:
 class Stray:
     """A parameter that a module of the model holds in a list, tuple, set or dict, where the model does not look.
 
+    Or a parameter of a module that ran beside the model (`kind` is `OUTSIDE`), such as a loss with weights of its own.
     Or a plain tensor that requires grad (`plain`) and may as well be data, in one of those or as an attribute.
 
     At the end of the run it has received gradients in more than one step, is in no optimizer and has not moved.

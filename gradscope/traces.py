@@ -41,7 +41,8 @@ class Operand(NamedTuple):
 
     `operation` is the index of the operation that made it, None when it is not of this trace. `parameter` is its
     full name, if it is one. `has_graph` says that it required grad. `name` is that of the argument, where an
-    autograd Function has named it.
+    autograd Function has named it. `stranger` numbers the tensors that are none of these, in the order in which they
+    appeared; 0 is any other.
     """
 
     shape: tuple[int, ...] = ()
@@ -49,6 +50,7 @@ class Operand(NamedTuple):
     parameter: str = ""
     has_graph: bool = False
     name: str = ""
+    stranger: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def test_the_expression_is_what_the_user_wrote() -> None:
 
 
 def test_strangers_are_tensors_that_nothing_has_made() -> None:
-    assert strangers(op(1, "mul", 0, "weight", Operand((3, 2)), Operand(()))) == {(3, 2)}
+    assert strangers(op(1, "mul", 0, "weight", Operand((3, 2)), Operand(()))) == {((3, 2), 0)}
 
 
 def test_the_flow_of_a_trace_is_computed_once() -> None:

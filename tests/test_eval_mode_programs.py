@@ -62,12 +62,41 @@ def not_back_in_training_mode_after_validation() -> gradscope.Scope:
     return scope
 
 
+def after_the_first_steps_were_observed() -> gradscope.Scope:
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net, budget=1e-6) as scope:
+        for step in range(60):
+            if step == 40:
+                net.eval()
+            optimizer.zero_grad()
+            net(torch.randn(5, 6)).square().mean().backward()
+            optimizer.step()
+    return scope
+
+
+def after_the_first_steps_of_an_irregular_loop() -> gradscope.Scope:
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net, budget=1e-6) as scope:
+        for step in range(60):
+            if step == 40:
+                net.eval()
+            optimizer.zero_grad()
+            for _ in range(1 + step % 2):
+                net(torch.randn(5, 6)).square().mean().backward()
+            optimizer.step()
+    return scope
+
+
 @pytest.mark.parametrize(
     ("program", "step", "site"),
     [
         (never_in_training_mode, 0, "backbone.1"),
         (never_in_training_mode_with_adam_and_dropout_alone, 0, "2"),
         (not_back_in_training_mode_after_validation, 4, "backbone.1"),
+        (after_the_first_steps_were_observed, 41, "2"),
+        (after_the_first_steps_of_an_irregular_loop, 41, "2"),
     ],
 )
 def test_training_in_eval_mode_is_named_first_and_alone(program: Program, step: int, site: str) -> None:
@@ -220,3 +249,19 @@ def test_evaluation_mode_on_purpose_raises_no_alarm(program: Program) -> None:
     alarms = [str(finding) for finding in scope.findings if finding.severity is not Severity.NOTE]
     assert not alarms, "\n".join(alarms)
     assert scope.recording.steps
+
+
+def test_validation_between_epochs_costs_no_observation() -> None:
+    net = Classifier()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net, budget=1e-6) as scope:
+        for step in range(60):
+            if step % 10 == 0:
+                net.eval()
+                with torch.no_grad():
+                    net(torch.randn(5, 6))
+                net.train()
+            optimizer.zero_grad()
+            net(torch.randn(5, 6)).square().mean().backward()
+            optimizer.step()
+    assert scope.report().observed == 20

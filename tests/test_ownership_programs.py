@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -96,9 +96,23 @@ def state_assigned_in_the_middle() -> gradscope.Scope:
     return scope
 
 
+def goes_on_with_a_copy() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for i in range(STEPS):
+            if i == 3:
+                net = copy.deepcopy(net)
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+    return scope
+
+
 @pytest.mark.parametrize(
     ("program", "step", "site"),
     [
+        (goes_on_with_a_copy, 3, "0.weight"),
         (optimizer_of_a_copy, 0, "0.weight"),
         (optimizer_of_a_copy_with_adam_and_zeros_kept, 0, "0.weight"),
         (head_made_anew_after_the_optimizer, 0, "2.weight"),
@@ -187,8 +201,48 @@ def decoder_forgotten_with_adam() -> gradscope.Scope:
     return loop(net, optimizer, lambda: net["decoder"](net["encoder"](torch.randn(5, 6))).square().mean())
 
 
+class Centers(nn.Module):
+    """A loss with weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centers = nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = (features - self.centers[labels]).square().mean()
+        return loss
+
+
+def with_centers(trained: Callable[[nn.Module, nn.Module], list[nn.Parameter]], steps: int = STEPS) -> gradscope.Scope:
+    net, centers = network(), Centers()
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    optimizer = torch.optim.SGD(trained(net, centers), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for i in range(steps):
+            optimizer.zero_grad()
+            centers(net(torch.randn(5, 6)), labels).backward()
+            optimizer.step()
+            if i == 30:
+                centers = Centers()
+    return scope
+
+
+def centers_of_a_loss_forgotten() -> gradscope.Scope:
+    return with_centers(lambda net, _: [*net.parameters()])
+
+
+def centers_of_a_loss_that_is_gone_at_the_end() -> gradscope.Scope:
+    return with_centers(lambda net, _: [*net.parameters()], 40)
+
+
 @pytest.mark.parametrize(
-    ("program", "site"), [(head_alone_in_the_optimizer, "0.weight"), (decoder_forgotten_with_adam, "decoder.weight")]
+    ("program", "site"),
+    [
+        (head_alone_in_the_optimizer, "0.weight"),
+        (decoder_forgotten_with_adam, "decoder.weight"),
+        (centers_of_a_loss_forgotten, "Centers.centers"),
+        (centers_of_a_loss_that_is_gone_at_the_end, "Centers.centers"),
+    ],
 )
 def test_an_unoptimized_parameter_is_named_first_and_alone(program: Program, site: str) -> None:
     (finding,) = program().findings
@@ -651,6 +705,77 @@ def layers_that_begin_as_copies() -> gradscope.Scope:
 def wrapped_for_several_devices() -> gradscope.Scope:
     net = nn.DataParallel(network())
     return fit(net, torch.optim.Adam(net.module.parameters()))
+
+
+@looks_alike
+def a_copy_that_has_an_optimizer_of_its_own_while_the_first_one_goes_on() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer)
+    with gradscope.watch(net) as scope:
+        fresh = optimizer
+        for i in range(STEPS):
+            if i == 3:
+                net = copy.deepcopy(net)
+                fresh = torch.optim.SGD(net.parameters(), lr=0.01)
+            optimizer.zero_grad()
+            fresh.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+            if fresh is not optimizer:
+                fresh.step()
+            schedule.step()
+    return scope
+
+
+@looks_alike
+def centers_of_a_loss_that_the_optimizer_holds() -> gradscope.Scope:
+    return with_centers(lambda net, centers: [*net.parameters(), *centers.parameters()])
+
+
+@looks_alike
+def centers_of_a_loss_that_are_moved_by_hand() -> gradscope.Scope:
+    net, centers = network(), Centers()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            centers(net(torch.randn(3, 6)), torch.arange(3)).backward()
+            optimizer.step()
+            with torch.no_grad():
+                centers.centers.sub_(0.1 * cast(Tensor, centers.centers.grad))
+    return scope
+
+
+@looks_alike
+def a_teacher_of_own_layers_that_nobody_froze() -> gradscope.Scope:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(2, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    net, teacher = network(), nn.Sequential(Own(), nn.Tanh(), Own())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    return loop(net, optimizer, lambda: teacher(net(torch.randn(5, 6))).square().mean())
+
+
+@looks_alike
+def an_averaged_copy_that_is_called_at_the_end() -> gradscope.Scope:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gradscope.watch(net) as scope:
+        for i in range(STEPS):
+            optimizer.zero_grad()
+            if i < 3:
+                loss_of(net).backward()
+            else:
+                with torch.no_grad():
+                    loss_of(copy.deepcopy(net))
+            optimizer.step()
+    return scope
 
 
 @pytest.mark.parametrize("program", healthy, ids=lambda program: program.__name__)

@@ -7,7 +7,10 @@ from typing import ClassVar, TypeAlias
 from gradscope.analyzer import Analyzer
 from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding, Severity
-from gradscope.records import Recording
+from gradscope.records import Kind, Recording, StepEnd
+from gradscope.traces import Operation
+
+MOST = 256  # steps that are looked at for a pattern
 
 Owner: TypeAlias = tuple[str, int]
 
@@ -28,10 +31,15 @@ class ClearedGradient(Analyzer):
     and whose gradient is None or zero nevertheless? It counts when they are at least `share` of what the
     optimizer owns, in each of its steps so far.
 
+    A gradient accumulation that clears before each micro-batch is a warning: of as many backwards for every step, the
+    same number at least `cycles` times, only the last one counts, although the loss was divided by a number.
+
     ## What it is not
     A batch whose loss is exactly zero (the gradients that came in were zero), a gradient scaler that skips a
     step (no step runs), clearing the gradients of a few parameters to freeze them (less than `share`), and
-    dropping a bad batch now and then (the steps before it were fine).
+    dropping a bad batch now and then (the steps before it were fine). Gradients that are cleared between two
+    backwards because they served another purpose: attacks on the input (it requires grad), weights that are moved for a
+    second look (SAM), gradients that are read and added up by the program itself, losses that are not divided.
 
     ## How to fix it
     Call `optimizer.zero_grad()` before `loss.backward()` or after `optimizer.step()`, never in between.
@@ -69,6 +77,10 @@ class ClearedGradient(Analyzer):
             "reason": "clearing the gradients of a few parameters is a common way to freeze them",
         },
     )
+    cycles: int = field(
+        default=3,
+        metadata={"unit": "steps", "reason": "a batch or two may have been dropped, and not each time as many"},
+    )
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer all of whose steps found their gradients cleared."""
@@ -82,6 +94,9 @@ class ClearedGradient(Analyzer):
         for owner, (index, event) in first.items():
             if owner not in sound:
                 yield self._found(index, event)
+        number = _thrown_away(recording, self.cycles)
+        if number and not first and recording.once(_is_part_of_a_batch):
+            yield self._of_a_part(recording, number)
 
     def _lost(self, event: LoopEvent) -> bool:
         """Whether an optimizer stepped, and found the gradients cleared."""
@@ -101,6 +116,60 @@ class ClearedGradient(Analyzer):
             location=event.location,
             cause=event.stepper,
         )
+
+    def _of_a_part(self, recording: Recording, number: int) -> Finding:
+        step = next(step for step in recording.steps if step.end is StepEnd.OPTIMIZER)
+        event = next(event for event in step.events if event.kind is EventKind.STEP)
+        return self.finding(
+            severity=Severity.WARNING,
+            step=0,
+            message=f"of {number + 1} backwards for each {event.optimizer}.step(), only the last one counts",
+            evidence=f"before each step, gradients were cleared {number} times without having been used, and each loss "
+            "was divided by a number",
+            why="the gradient is that of one micro-batch, and smaller by their number",
+            fix="call optimizer.zero_grad() once per step, after optimizer.step(), and not before each micro-batch",
+            location=event.location,
+            cause="part",
+        )
+
+
+def _thrown_away(recording: Recording, cycles: int) -> int:
+    """How many backwards are thrown away before each step of an optimizer, if most often it is one number; else 0."""
+    if not recording.steps or recording.steps[0].end is not StepEnd.CLEARED:
+        return 0
+    counts, thrown = list[int](), 0
+    for step in recording.steps[:MOST]:
+        if step.end is StepEnd.CLEARED:
+            thrown += 1
+        elif step.end is StepEnd.OPTIMIZER:
+            counts, thrown = [*counts, thrown], 0
+    usual = max(counts, key=counts.count, default=0)
+    return usual if counts.count(usual) >= cycles and 2 * counts.count(usual) > len(counts) else 0
+
+
+def _is_part_of_a_batch(recording: Recording) -> bool:
+    """Whether the traced loss was divided by a number, and its gradients serve no other purpose."""
+    losses = [each for each in recording.operations if each.is_loss]
+    divided = bool(losses) and all(_is_divided(each, recording.operations) for each in losses)
+    return divided and not any(_serves(each, losses[0], recording) for each in recording.operations)
+
+
+def _is_divided(loss: Operation, operations: tuple[Operation, ...]) -> bool:
+    """Whether a loss, or what a scaler has multiplied, is a quotient with a number."""
+    if loss.name == "mul" and len(loss.operands) > 1:
+        made = loss.operands[0].operation
+        loss = next((each for each in operations if each.index == made), loss)
+    return loss.name == "div" and len(loss.operands) == 1
+
+
+def _serves(operation: Operation, loss: Operation, recording: Recording) -> bool:
+    """Whether it tells of another purpose: an input that requires grad, a weight moved by hand, a gradient read."""
+    strangers = [each for each in operation.operands if each.operation is None and not each.parameter]
+    if operation.written or any(each.has_graph for each in strangers):
+        return True
+    shapes = {site.shape for site in recording.sites_of(Kind.PARAMETER)}
+    after = loss.backward is not None and operation.index >= loss.backward and not operation.name.startswith("zero_")
+    return after and any(each.shape and each.shape in shapes for each in strangers)
 
 
 def _owner(event: LoopEvent) -> Owner:

@@ -144,7 +144,7 @@ class NonFiniteValue(Analyzer):
         else:
             message = f"{found.word} is born in {operation.name}{place}"
             evidence = f"its result is the first to hold {found.word}"
-            outside = ", ".join(str(shape) for shape in sorted(strangers(operation)))
+            outside = ", ".join(str(shape) for shape in sorted({shape for shape, _ in strangers(operation)}))
             if outside:
                 evidence += f"; its operand {outside} came from outside of the model and was not measured"
                 fix = f"check the data with torch.isfinite(x).all(), then: {fix}"

@@ -29,7 +29,7 @@ class StaleOptimizer(Analyzer):
     parameters that it held. In their place are parameters that received gradients, are in no optimizer of the
     process, and have not changed. Or none of what it holds ever had a gradient or
     moved, no module of its model ran, and another model did whose parameters look like its own, have gradients and
-    are in no optimizer.
+    are in no optimizer. Or that is so from some step on: the optimizer goes on stepping and finds no gradient any more.
 
     ## What it is not
     Optimizers of other models (their tensors have gradients), learned inputs, master copies in full precision (they
@@ -73,8 +73,8 @@ class StaleOptimizer(Analyzer):
             return
         for optimizer, orphans in stale(recording):
             yield self._found(optimizer, orphans)
-        if recording.inventory.double and not recording.modules:
-            yield from self._of_another_model(recording)
+        if recording.inventory.double:
+            yield from self._left_behind(recording) if recording.modules else self._of_another_model(recording)
 
     def _found(self, optimizer: OptimizerInfo, orphans: tuple[Orphan, ...]) -> Finding:
         number, first = len(orphans), orphans[0].path
@@ -92,6 +92,24 @@ class StaleOptimizer(Analyzer):
             location=optimizer.location,
             cause=f"{optimizer.name} of {len(optimizer.parameters) + optimizer.foreign}",
         )
+
+    def _left_behind(self, recording: Recording) -> Iterator[Finding]:
+        """The watched model ran, and from some step on another one does, while the optimizer goes on stepping."""
+        for optimizer in recording.inventory.optimizers:
+            if optimizer.parameters and optimizer.empty is not None:
+                number, since = len(optimizer.parameters), optimizer.empty
+                yield self.finding(
+                    step=since,
+                    message=f"{optimizer.name}.step() goes on with the parameters of a model that does not run now",
+                    evidence=f"no gradient for its {number} parameter{'s' * (number > 1)} from step {since} on, while "
+                    "another model of the same shapes has gradients and is in no optimizer",
+                    why="the model that runs now, such as a copy of the best one, never learns",
+                    fix="make the optimizer anew for the new model, or keep the model and call load_state_dict()",
+                    sites=optimizer.parameters,
+                    scope=f"{number} of {len(recording.parameters)} parameters",
+                    location=optimizer.location,
+                    cause=f"{optimizer.name} of {number}",
+                )
 
     def _of_another_model(self, recording: Recording) -> Iterator[Finding]:
         """Nothing of the watched model ran, and the optimizer stepped nevertheless."""

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from gradscope.analyzer import Analyzer
 from gradscope.findings import Finding, Severity, summary
-from gradscope.inventory import OptimizerInfo, Orphan
-from gradscope.ownership import ENOUGH, untrained
+from gradscope.inventory import OUTSIDE, OptimizerInfo, Orphan
+from gradscope.ownership import ENOUGH, by_hand, untrained
 from gradscope.records import Recording
 
 
@@ -26,7 +26,8 @@ class UnoptimizedParameter(Analyzer):
     ## How it is measured
     By identity, at the end of the run: trainable, received gradients, is in no optimizer of the process, whether that
     has stepped or not, and has not changed since; and an optimizer has stepped other parameters of the same model at
-    least twice.
+    least twice. So it is for the parameters of a module that runs beside the model, such as a loss with weights of its
+    own, if it is in training mode and a part of no other module.
 
     ## What it is not
     Frozen parameters and those that receive no gradient, parameters of an optimizer that has not stepped yet or made
@@ -62,9 +63,9 @@ class UnoptimizedParameter(Analyzer):
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """At the end of the run, one finding for those in training mode and one for the others."""
-        if not recording.complete or not recording.inventory.orphans:
+        if not recording.complete:
             return
-        alone = untrained(recording)
+        alone = (*untrained(recording), *_beside(recording))
         working = [each for each in recording.inventory.optimizers if each.parameters and each.steps >= ENOUGH]
         for quiet in (False, True):
             orphans = [orphan for orphan in alone if orphan.quiet is quiet]
@@ -92,3 +93,9 @@ class UnoptimizedParameter(Analyzer):
             location=optimizer.location,
             cause=severity.value,
         )
+
+
+def _beside(recording: Recording) -> tuple[Orphan, ...]:
+    """The parameters of modules that run beside the model, where no weights are moved by hand."""
+    strays = () if by_hand(recording) else recording.inventory.strays
+    return tuple(Orphan(each.path, each.holder, each.shape, each.step) for each in strays if each.kind == OUTSIDE)

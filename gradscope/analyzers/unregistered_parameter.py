@@ -7,7 +7,7 @@ from typing import ClassVar
 from gradscope.analyzer import Analyzer
 from gradscope.dataflow import Flow, flow_of, strangers
 from gradscope.findings import Finding, Severity, summary
-from gradscope.inventory import Stray
+from gradscope.inventory import OUTSIDE, Stray
 from gradscope.records import ROOT, Recording
 from gradscope.traces import Operand, Operation
 
@@ -79,7 +79,7 @@ class UnregisteredParameter(Analyzer):
             yield self._made(made)
         groups: dict[tuple[str, str], list[Stray]] = {}
         for stray in recording.inventory.strays if recording.complete else ():
-            if stray.plain and not _is_weight(stray, recording):
+            if stray.kind == OUTSIDE or (stray.plain and not _is_weight(stray, recording)):
                 continue
             groups.setdefault((stray.holder, stray.attribute), []).append(stray)
         for (holder, attribute), strays in groups.items():

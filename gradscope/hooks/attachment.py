@@ -13,7 +13,7 @@ from gradscope.hooks import broadcast, failures
 from gradscope.hooks.broadcast import EVERYBODY, NOBODY, subscribe, unsubscribe
 from gradscope.hooks.cadence import Cadence
 from gradscope.hooks.clipping import Afterwards
-from gradscope.hooks.evaluation import Evaluation
+from gradscope.hooks.evaluation import Evaluation, Modes
 from gradscope.hooks.holdings import Holdings
 from gradscope.hooks.leaks import Leaks
 from gradscope.hooks.likeness import Likenesses
@@ -82,7 +82,8 @@ class Attachment:
         self._closed = False
         self._lock = RLock()  # other threads train other models, and global hooks see all of them
         self._broken: set[int] = set()
-        self._rest = Rest(self._loop, self.recorder, self._parameters.owned)
+        self._modes = Modes(self._registry, self.recorder)
+        self._rest = Rest(self._loop, self.recorder, self._parameters.owned, self._modes)
         self._rest_step = self._guarded(self._step_at_rest)
         self._tracer = Tracer(self._registry, self.recorder, self._loop, self._guarded)
 
@@ -190,6 +191,7 @@ class Attachment:
     def _step_ends(self, optimizer: Optimizer) -> None:
         self._loop.step_ends(optimizer)
         self._tracer.step_over()
+        self._modes.changed(optimizer)
         self._try_to_rest(optimizer)
 
     def _try_to_rest(self, optimizer: Optimizer) -> None:

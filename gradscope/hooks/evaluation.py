@@ -3,12 +3,14 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.optim.optimizer import Optimizer
 
 from gradscope.hooks.observers import Observer
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Indices, Registry
 from gradscope.records import Call
 
+MANY = 64
 FLOWS = int(Call.GRAD | Call.OUTPUT_REQUIRES_GRAD)
 
 
@@ -49,6 +51,25 @@ class Evaluation(Observer):
         """The modules that ran in this step, and whose output requires grad."""
         calls = self._recorder.log.calls
         return [self._registry.executed[row].path for row, flags in calls.items() if flags & FLOWS == FLOWS]
+
+
+class Modes:
+    """Notices an optimizer that steps in another mode than before: then the next steps are observed closely."""
+
+    def __init__(self, registry: Registry, recorder: Recorder) -> None:
+        self._registry = registry
+        self._recorder = recorder
+        self._known: dict[int, tuple[bool, ...]] = {}
+
+    def changed(self, optimizer: Optimizer) -> bool:
+        """An optimizer has stepped: are the watched models in another mode than after its last step?"""
+        now = tuple(root.training for root in self._registry.roots.values())
+        if len(self._known) >= MANY:  # a program that makes optimizers all the time
+            self._known.clear()
+        before, self._known[id(optimizer)] = self._known.get(id(optimizer), now), now
+        if now != before:
+            self._recorder.cadence.watch_closely(self._recorder.log.index + 1)
+        return now != before
 
 
 def _root(path: str, names: set[str]) -> str | None:

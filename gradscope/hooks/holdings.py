@@ -29,7 +29,11 @@ Signature = tuple[int, ...]
 
 @dataclass(eq=False)
 class Held:
-    """What is known of one optimizer. `idle` are foreign tensors that had no gradient in any of its steps so far."""
+    """What is known of one optimizer. `idle` are foreign tensors that had no gradient in any of its steps so far.
+
+    `empty` says in which steps of the loop its last steps ran, if they found no gradient at all, `fed` in which the
+    last one before them did.
+    """
 
     optimizer: ReferenceType[Optimizer]
     name: str
@@ -42,6 +46,8 @@ class Held:
     replaced: dict[str, None] = field(default_factory=dict)
     foreign: int = 0
     idle: list[tuple[ReferenceType[Tensor], tuple[int, ...]]] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
+    fed: int = -1
 
     def info(self) -> OptimizerInfo:
         """As data."""
@@ -56,6 +62,7 @@ class Held:
             tuple(self.replaced),
             self.foreign,
             shapes,
+            self.empty[0] if len(self.empty) > 1 else None,
         )
 
 
@@ -77,6 +84,7 @@ class Holdings(Observer):
         if held is None or held.optimizer() is not optimizer:
             held = self._meet(optimizer)
         held.steps += 1
+        self._note_whether_fed(held, optimizer)
         signature = self._registry.generation, *(len(group["params"]) for group in optimizer.param_groups)
         if signature != held.signature:
             held.signature = signature
@@ -98,8 +106,16 @@ class Holdings(Observer):
 
     def run_ends(self) -> None:
         """Note which parameters nobody has trained."""
-        double = not self._registry.executed and self._double()
+        alone = not self._registry.executed or self._abandoned()
+        double = alone and self._double()
         self._recorder.inventory = replace(self._recorder.inventory, orphans=tuple(self._orphans()), double=double)
+
+    def _note_whether_fed(self, held: Held, optimizer: Optimizer) -> None:
+        step = self._recorder.log.index
+        if _is_empty(optimizer):
+            held.empty = [*held.empty[:1], max(step, held.fed + 1)]
+        else:
+            held.empty, held.fed = [], step
 
     def _orphans(self) -> Iterator[Orphan]:
         """Trainable parameters that receive gradients, are in no optimizer and have not moved. Waits for the device."""
@@ -116,6 +132,10 @@ class Holdings(Observer):
             if step is not None and id(item.parameter) not in elsewhere:
                 quiet = not self._registry.trains(item.module)
                 yield Orphan(item.path, item.module, tuple(item.parameter.shape), step, quiet)
+
+    def _abandoned(self) -> bool:
+        """Whether an optimizer of this model goes on stepping, and finds no gradient any more."""
+        return any(held.paths and len(held.empty) > 1 for held in self._held.values())
 
     def _double(self) -> bool:
         """Whether a part of another model ran that looks like one of this, has gradients and is in no optimizer."""
@@ -166,6 +186,11 @@ def held_anywhere() -> set[int]:
         if kinds[kind]:
             found.update(id(tensor) for group in vars(item).get("param_groups", ()) for tensor in group["params"])
     return found
+
+
+def _is_empty(optimizer: Optimizer) -> bool:
+    """Whether nothing that it holds has a gradient."""
+    return all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _is_idle(tensor: Tensor) -> bool:

@@ -184,7 +184,8 @@ class Ledger:
             index = self._unseen(tensor)
         elif index is not None and tensor.requires_grad:
             self._complete(index, tensor)
-        return Operand(shape(tensor), index, parameter, tensor.requires_grad)
+        stranger = 0 if parameter or index is not None else self._provenance.stranger(tensor)
+        return Operand(shape(tensor), index, parameter, tensor.requires_grad, stranger=stranger)
 
     def _complete(self, index: int, tensor: Tensor) -> None:
         """A result of an autograd Function becomes known only when it is used."""

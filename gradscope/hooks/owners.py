@@ -44,6 +44,11 @@ def twins_of(parameters: Iterable[Tensor]) -> tuple[nn.Module, ...]:
     return tuple(unwrapped(top) for top in tops.values() if _equals(top, wanted))
 
 
+def is_part(module: nn.Module) -> bool:
+    """Whether a module is a part of another one."""
+    return id(module) in _parents(_alive())
+
+
 def _equals(module: nn.Module, wanted: list[Tensor]) -> bool:
     parameters = [parameter for parameter in module.parameters() if not isinstance(parameter, UninitializedParameter)]
     return len(parameters) == len(wanted) and all(map(_alike, parameters, wanted))

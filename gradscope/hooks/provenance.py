@@ -26,6 +26,8 @@ class Provenance:
         self._nodes: dict[Any, int] = {}
         self._written: dict[int, int] = {}
         self._exported: dict[int, int] = {}
+        self._strangers: dict[int, tuple[ReferenceType[Tensor], int]] = {}
+        self._met = 0
         self._numbers: dict[float, int] = {}
         self._memories: dict[int, int] = {}
         self._parameters = {memory(item.parameter): item.path for item in registry.parameters}
@@ -95,8 +97,18 @@ class Provenance:
         index = self._registry.index.get(id(tensor))
         return "" if index is None else self._registry.parameters[index].path
 
+    def stranger(self, tensor: Tensor) -> int:
+        """The number of a tensor that nothing in the trace has made, from 1 on."""
+        reference, number = self._strangers.get(id(tensor), (None, 0))
+        if reference is None or reference() is not tensor:
+            self._met += 1
+            number = self._met
+            self._strangers[id(tensor)] = ref(tensor), number
+        return number
+
     def forget(self) -> None:
         """Let go of everything."""
+        self._strangers.clear()
         self._made.clear()
         self._nodes.clear()
 

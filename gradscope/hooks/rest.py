@@ -16,6 +16,7 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from gradscope.events import EventKind, LoopEvent
+from gradscope.hooks.evaluation import Modes
 from gradscope.hooks.loop import Loop
 from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.recorder import Recorder
@@ -35,11 +36,12 @@ class Rest:
     a step is not as it should be, and when one is to be observed, `step` closes what has passed.
     """
 
-    def __init__(self, loop: Loop, recorder: Recorder, owned: Callable[[Optimizer], Indices]) -> None:
+    def __init__(self, loop: Loop, recorder: Recorder, owned: Callable[[Optimizer], Indices], modes: Modes) -> None:
         self._loop = loop
         self._states = loop.states
         self._recorder = recorder
         self._owned = owned
+        self._modes = modes
         self._optimizers: list[ref[Optimizer]] = []
         self._owners: list[Indices] = []
         self._pattern: Pattern | None = None
@@ -132,7 +134,9 @@ class Rest:
         if self._turn:
             return None
         fits, finite = pattern.look(gradients)
-        return fits and self._renewed, finite
+        last = self._optimizers[-1]()
+        changed = last is not None and self._modes.changed(last)
+        return fits and self._renewed and not changed, finite
 
     def _owned_now(self) -> list[Indices]:
         optimizers = [known() for known in self._optimizers]

@@ -1,4 +1,7 @@
-"""Parameters that a module holds where torch does not look: in a list, tuple, set or dict, or as plain tensors."""
+"""Parameters that a module holds where torch does not look: in a list, tuple, set or dict, or as plain tensors.
+
+And those of modules that run beside the model and are a part of none, such as a loss with weights of its own.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,16 +15,19 @@ from torch import Tensor, nn
 from gradscope.hooks.holdings import held_anywhere
 from gradscope.hooks.marks import version
 from gradscope.hooks.observers import Observer
+from gradscope.hooks.owners import is_part
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.statistics import begins_with, some
-from gradscope.inventory import Stray
+from gradscope.inventory import OUTSIDE, Stray
 
 TORCHS = frozenset(vars(nn.Module()))
 DEEPEST = 3
 LONGEST = 256
 MOST = 1024
 CONTAINERS = (list, tuple, set, dict)
+BESIDE = 8
+CHECKS = (16, 256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,25 +43,56 @@ class Found:
 
 
 class Strays(Observer):
-    """Looks for them once, after a step, and at the end for what has become of them."""
+    """Looks for them once, after a step, and at the end for what has become of them.
+
+    Modules beside the model become known one after the other, so for those it looks after each of the first steps. They
+    may be gone at the end, so what has become of them is asked in between, too.
+    """
 
     def __init__(self, registry: Registry, recorder: Recorder) -> None:
         self._registry = registry
         self._recorder = recorder
         self._found: list[Found] | None = None
+        self._beside: dict[int, Found] = {}
+        self._idle: list[Found] = []
+        self._checks = list(CHECKS)
 
     def step_closed(self, step: int) -> None:
         """Look, if this is the first."""
         if self._found is None:
             self._found = []
             self._found = [*islice(self._all(step), MOST)]
+        if step < BESIDE:
+            for known in self._others(step):
+                self._beside.setdefault(id(known.tensor()), known)
+        if self._beside and self._checks and step >= self._checks[0]:
+            self._checks = [check for check in self._checks if check > step]
+            self._idle = self._left(self._beside.values())
 
     def run_ends(self) -> None:
         """Note those that still receive gradients, are in no optimizer and have not moved. Waits for the device."""
-        alive = [known for known in self._found or () if _goes_on(known)]
-        elsewhere = held_anywhere() if alive else set()
-        lost = tuple(known.stray for known in alive if id(known.tensor()) not in elsewhere)
+        gone = [known for known in self._idle if known.tensor() is None or known.home is None or known.home() is None]
+        left = self._left([*(self._found or ()), *self._beside.values()])
+        lost = tuple(known.stray for known in (*left, *gone))
         self._recorder.inventory = replace(self._recorder.inventory, strays=lost)
+
+    def _left(self, candidates: Iterable[Found]) -> list[Found]:
+        alive = [known for known in candidates if _goes_on(known)]
+        elsewhere = held_anywhere() if alive else set()
+        left = [known for known in alive if id(known.tensor()) not in elsewhere]
+        return [known for known in left if known.stray.kind != OUTSIDE or not _is_part(known)]
+
+    def _others(self, step: int) -> Iterator[Found]:
+        """The parameters of modules of the program's own kinds that run beside the model and have no parts."""
+        for module in self._registry.foreign():
+            kind = type(module)
+            if kind.__module__.partition(".")[0] == "torch" or module._modules:
+                continue
+            for name, tensor in module._parameters.items():
+                if tensor is not None and tensor.grad is not None and id(tensor) not in self._registry.index:
+                    path = f"{kind.__name__}.{name}"
+                    stray = Stray(path, kind.__name__, name, OUTSIDE, tuple(tensor.shape), step)
+                    yield _found(stray, tensor, tensor.grad, module)
 
     def _all(self, step: int) -> Iterator[Found]:
         seen: set[int] = set()
@@ -101,6 +138,11 @@ def _parameters(root: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]
 def _found(stray: Stray, tensor: Tensor, gradient: Tensor, home: nn.Module | None) -> Found:
     known = None if home is None else ref(home)
     return Found(stray, ref(tensor), known, ref(gradient), version(gradient), some(tensor))
+
+
+def _is_part(known: Found) -> bool:
+    home = None if known.home is None else known.home()
+    return home is None or is_part(home)
 
 
 def _goes_on(known: Found) -> bool:

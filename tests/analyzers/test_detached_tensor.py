@@ -244,6 +244,19 @@ def test_fires_where_values_leave_torch_and_seem_to_come_back() -> None:
     assert "come back at relu at net.py:12" in finding.message
 
 
+def test_what_comes_back_may_look_like_the_input_but_is_another_tensor() -> None:
+    def with_input(stranger: int) -> Recording:
+        given = Operand((5, 8), stranger=1)
+        entry = op(3, "relu", Operand((5, 8), stranger=stranger), graph=False, location=Location("net.py", 12))
+        made = away(entry)
+        first = replace(made.operations[0], operands=(given, *made.operations[0].operands))
+        return replace(made, operations=(first, *made.operations[1:]))
+
+    (finding,) = found(with_input(2))
+    assert "come back at relu at net.py:12" in finding.message
+    assert not found(with_input(1))
+
+
 def test_silent_where_values_leave_torch_and_a_gradient_arrives_before_they_do() -> None:
     reached = {"encoder": 1.0, "head": 1.0}
     assert not found(away(Operation(3, "tensor"), activation_gradient=reached))
