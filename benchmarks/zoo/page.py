@@ -28,7 +28,13 @@ seed, through the same door as `gradscope run` and with its defaults.
 * **other alarms**: sick programs with an error or a warning beyond what is expected.
 
 These programs were written together with the analyzers, so what stands here shows what works and not how often it
-will work elsewhere: that takes programs that nobody has seen who works on the analyzers.
+will work elsewhere. That was tried once, on 2026-11-26, with programs by authors who had not read the analyzers, one
+seed, before anything was changed for them: of 80 sick programs over all faults, 67 were detected, 66 with the right
+analyzer first, and 1 had another alarm; of 156 healthy ones, 1 had an alarm (a tanh layer on raw inputs, which does
+learn better when they are scaled). What they showed was then repaired where a signal was found, and joined the zoo.
+Most of what is still missed leaves no trace in what is recorded: weights edited through `.data` long after the first
+step, programs without an optimizer of `torch.optim`, two losses whose gradients are added up where one alone was
+meant, units that die between observed steps.
 
 ## Per analyzer
 
