@@ -1,6 +1,5 @@
 """What optimizers hold: parameters of the watched model, others, and which parameters with gradients nobody holds."""
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from weakref import ReferenceType, ref
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
+from gradscope.hooks.alive import alive
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.observers import Observer
 from gradscope.hooks.recorder import Recorder
@@ -173,19 +173,9 @@ class Holdings(Observer):
 
 
 def held_anywhere() -> set[int]:
-    """The ids of all tensors in all optimizers of the process.
-
-    Types are asked, not objects: some objects answer by running code of the user's.
-    """
-    kinds: dict[type, bool] = {}
-    found: set[int] = set()
-    for item in gc.get_objects():
-        kind = type(item)
-        if kind not in kinds:
-            kinds[kind] = issubclass(kind, Optimizer)
-        if kinds[kind]:
-            found.update(id(tensor) for group in vars(item).get("param_groups", ()) for tensor in group["params"])
-    return found
+    """The ids of all tensors in all optimizers of the process."""
+    groups = (group for optimizer in alive(Optimizer) for group in vars(optimizer).get("param_groups", ()))
+    return {id(tensor) for group in groups for tensor in group["params"]}
 
 
 def _is_empty(optimizer: Optimizer) -> bool:

@@ -1,12 +1,12 @@
 """Which models an optimizer trains: the outermost modules that hold its parameters, found among all that are alive."""
 
-import gc
 from collections.abc import Iterable
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 
+from gradscope.hooks.alive import alive
 from gradscope.hooks.statistics import begins_with, some
 
 Parents = dict[int, list[nn.Module]]
@@ -19,7 +19,7 @@ def roots_of(parameters: Iterable[Tensor], known: Iterable[nn.Module] = ()) -> t
     `known` are roots found before: they remain roots, whatever has been put around them since.
     """
     wanted = {id(parameter) for parameter in parameters}
-    modules = _alive()
+    modules = alive(nn.Module)
     parents = _parents(modules)
     known = list(known)
     around = {id(above) for module in known for above in _lineage(module, parents)} - set(map(id, known))
@@ -38,7 +38,7 @@ def twins_of(parameters: Iterable[Tensor]) -> tuple[nn.Module, ...]:
     An optimizer that was made for a copy of a model, of which nothing but the parameters is left, holds such.
     """
     wanted = list(parameters)
-    modules = _alive()
+    modules = alive(nn.Module)
     parents = _parents(modules)
     tops = {id(top): top for module in modules if _table(module, "_parameters") for top in _tops(module, parents)}
     return tuple(unwrapped(top) for top in tops.values() if _equals(top, wanted))
@@ -46,7 +46,7 @@ def twins_of(parameters: Iterable[Tensor]) -> tuple[nn.Module, ...]:
 
 def is_part(module: nn.Module) -> bool:
     """Whether a module is a part of another one."""
-    return id(module) in _parents(_alive())
+    return id(module) in _parents(alive(nn.Module))
 
 
 def _equals(module: nn.Module, wanted: list[Tensor]) -> bool:
@@ -72,20 +72,6 @@ def _passes_to(module: nn.Module) -> nn.Module | None:
     if type(module).__module__ == "torch._dynamo.eval_frame":  # by name: importing its class takes seconds
         return module._modules.get("_orig_mod")
     return module._modules.get("module") if isinstance(module, DataParallel | DistributedDataParallel) else None
-
-
-def _alive() -> list[nn.Module]:
-    """All modules of the process. Types are asked, not objects: some objects answer by running code of the user's."""
-    kinds: dict[type, bool] = {}
-    found: list[nn.Module] = []
-    for item in gc.get_objects():
-        kind = type(item)
-        is_module = kinds.get(kind)
-        if is_module is None:
-            is_module = kinds[kind] = issubclass(kind, nn.Module)
-        if is_module:
-            found.append(item)
-    return found
 
 
 def _parents(modules: Iterable[nn.Module]) -> Parents:
