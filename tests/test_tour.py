@@ -22,9 +22,10 @@ def run(notebook: Any, folder: Path) -> Any:
 
 
 def printed(notebook: Any) -> list[str]:
-    """What the cells print. Tables and pictures are left out: their last digits differ between machines."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [comparable(output["text"]) for output in outputs if output["output_type"] == "stream"]
+    """What each cell prints, in however many pieces. Tables and pictures are left out: their last digits differ."""
+    outputs = [cell.get("outputs", []) for cell in notebook.cells]
+    texts = ["".join(each["text"] for each in cell if each["output_type"] == "stream") for cell in outputs]
+    return [comparable(text) for text in texts]
 
 
 def kinds(notebook: Any) -> list[set[str]]:
