@@ -96,9 +96,13 @@ class Changed(LoopEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaked(LoopEvent):
-    """An optimizer used, in the step `since`, `gradients` that the loss of the optimizer `rival` had left."""
+    """An optimizer used, in the step `since`, `gradients` that the loss of the optimizer `rival` had left.
+
+    `opposed` says that its own loss reached what the rival steps, too; else it is a loss of its own.
+    """
 
     kind: EventKind = EventKind.LEAKED
     gradients: tuple[str, ...] = ()
     rival: str = ""
     since: int = 0
+    opposed: bool = True

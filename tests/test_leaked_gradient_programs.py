@@ -182,6 +182,37 @@ def test_silent_on(turn: Callable[[Game], None], watched: Callable[..., tuple[Fi
     assert watched(turn, kind) == ()
 
 
+def judged_and_cleared_late(game: Game) -> None:
+    """The critic has a loss of its own, and what the generator's loss left in it is still there."""
+    softplus(-game.critic(torch.randn(16, 2) + 2)).mean().backward()
+    game.criticise.step()
+    game.criticise.zero_grad()
+    game.generate.zero_grad()
+    game.generators_loss().backward()
+    game.generate.step()
+
+
+def judged_and_cleared(game: Game) -> None:
+    game.criticise.zero_grad()
+    softplus(-game.critic(torch.randn(16, 2) + 2)).mean().backward()
+    game.criticise.step()
+    game.generate.zero_grad()
+    game.generators_loss().backward()
+    game.generate.step()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("watched", [together, each_by_itself])
+def test_what_is_left_in_a_judge_with_a_loss_of_its_own_is_a_note(
+    watched: Callable[..., tuple[Finding, ...]], kind: Kind
+) -> None:
+    (finding,) = watched(judged_and_cleared_late, kind)
+    assert (finding.analyzer, finding.severity) == ("leaked-gradient", gradscope.Severity.NOTE)
+    assert "game.criticise.step()" in str(finding)
+    assert finding.scope == "4 of 4 parameters"
+    assert watched(judged_and_cleared, kind) == ()
+
+
 def test_silent_on_tasks_with_heads_of_their_own() -> None:
     body, heads = nn.Linear(4, 8), nn.ModuleList([nn.Linear(8, 1), nn.Linear(8, 1)])
     net = nn.ModuleDict({"body": body, "heads": heads})

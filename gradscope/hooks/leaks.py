@@ -41,6 +41,7 @@ class _Other:
     stepped: bool = True
     left: set[int] = field(default_factory=set)
     mixed: set[int] = field(default_factory=set)
+    added: set[int] = field(default_factory=set)
     suspect: tuple[Leaked, Look] | None = None
 
 
@@ -70,11 +71,12 @@ class Leaks(Observer):
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             for other in self._others.values():
-                other.left, other.mixed = set(), set()
+                other.left, other.mixed, other.added = set(), set(), set()
         waiting = set(self._states.touched().tolist()) if any(other.left for other in self._others.values()) else set()
         for other in self._others.values():
             other.left &= waiting
             other.mixed &= waiting
+            other.added &= waiting
 
     def backward_ends(self) -> None:
         """Who has received a gradient, here and of the other optimizers'."""
@@ -87,6 +89,8 @@ class Leaks(Observer):
             other.stepped, other.before = False, other.held
             if other.received:
                 other.mixed |= other.left & received
+            else:
+                other.added |= other.left & received
 
     def optimizer_stepped(self, optimizer: Optimizer, owned: Indices) -> None:
         """Note what it uses of others, and what it leaves to them."""
@@ -119,21 +123,25 @@ class Leaks(Observer):
 
     def _use(self, stepper: _Other, owned: set[int]) -> None:
         """A step uses gradients of this model: also such as another optimizer has left?"""
+        alone = not any(other.received for other in self._others.values() if other is not stepper)
         for other in self._others.values():
-            mixed = other.mixed & owned
+            mixed = (other.mixed or (other.added if alone else set())) & owned
+            if other is not stepper and mixed and not other.stepped:
+                other.suspect = self._leaked(stepper, other, owned, mixed), other.held
             other.left -= owned
             other.mixed -= owned
-            if other is not stepper and mixed and not other.stepped:
-                paths = tuple(self._registry.parameters[i].path for i in sorted(mixed))
-                leaked = Leaked(
-                    location=user_location(),
-                    optimizer=stepper.name,
-                    parameters=len(owned),
-                    gradients=paths,
-                    rival=other.name,
-                    since=self._recorder.log.index,
-                )
-                other.suspect = leaked, other.held
+            other.added -= owned
+
+    def _leaked(self, stepper: _Other, other: _Other, owned: set[int], mixed: set[int]) -> Leaked:
+        return Leaked(
+            location=user_location(),
+            optimizer=stepper.name,
+            parameters=len(owned),
+            gradients=tuple(self._registry.parameters[i].path for i in sorted(mixed)),
+            rival=other.name,
+            since=self._recorder.log.index,
+            opposed=bool(other.mixed & owned),
+        )
 
     def _settle(self, stepper: _Other) -> None:
         """If it now steps on the very loss that the other has stepped on, both have meant it."""

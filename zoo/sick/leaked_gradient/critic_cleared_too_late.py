@@ -1,4 +1,4 @@
-# expect: leaked-gradient at critic_cleared_too_late.py:36 in critic.* by step 3
+# expect: leaked-gradient at critic_cleared_too_late.py:36 in critic.* by step 4
 # twin: healthy/rl/soft_actor_critic.py
 """DDPG: the actor's loss leaves gradients in the critic, which is cleared behind its step and not before its loss."""
 
