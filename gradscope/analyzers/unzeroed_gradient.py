@@ -61,7 +61,7 @@ class UnzeroedGradient(Analyzer):
 
     severity: ClassVar[Severity] = Severity.ERROR
     every_step: ClassVar[bool] = True
-    explains: ClassVar[frozenset[str]] = frozenset({"exploding-gradient"})
+    explains: ClassVar[frozenset[str]] = frozenset({"exploding-gradient", "leaked-gradient"})
 
     def analyze(self, recording: Recording) -> Iterator[Finding]:
         """One finding for each optimizer that used old gradients, at its first such step."""
