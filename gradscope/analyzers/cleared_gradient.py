@@ -1,12 +1,13 @@
 """Gradients were cleared between backward and step."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from gradscope.analyzer import Analyzer
 from gradscope.events import EventKind, LoopEvent
 from gradscope.findings import Finding, Severity
+from gradscope.loops import optimizer_steps
 from gradscope.records import Kind, Recording, StepEnd
 from gradscope.traces import Operation
 
@@ -89,8 +90,8 @@ class ClearedGradient(Analyzer):
             for event in step.events:
                 if self._lost(event):
                     first.setdefault(_owner(event), (step.index, event))
-        events = (event for step in recording.steps if first for event in step.events)
-        sound = {_owner(event) for event in events if event.kind is EventKind.STEP and not self._lost(event)}
+        steps = (event for step in recording.steps if first for event in optimizer_steps(step))
+        sound = {_owner(event) for event in steps if not self._lost(event)}
         for owner, (index, event) in first.items():
             if owner not in sound:
                 yield self._found(index, event)
@@ -119,7 +120,7 @@ class ClearedGradient(Analyzer):
 
     def _of_a_part(self, recording: Recording, number: int) -> Finding:
         step = next(step for step in recording.steps if step.end is StepEnd.OPTIMIZER)
-        event = next(event for event in step.events if event.kind is EventKind.STEP)
+        event = optimizer_steps(step)[0]
         return self.finding(
             severity=Severity.WARNING,
             step=0,
@@ -151,7 +152,8 @@ def _is_part_of_a_batch(recording: Recording) -> bool:
     """Whether the traced loss was divided by a number, and its gradients serve no other purpose."""
     losses = [each for each in recording.operations if each.is_loss]
     divided = bool(losses) and all(_is_divided(each, recording.operations) for each in losses)
-    return divided and not any(_serves(each, losses[0], recording) for each in recording.operations)
+    shapes = {site.shape for site in recording.sites_of(Kind.PARAMETER)}
+    return divided and not any(_serves(each, losses[0], shapes) for each in recording.operations)
 
 
 def _is_divided(loss: Operation, operations: tuple[Operation, ...]) -> bool:
@@ -162,12 +164,14 @@ def _is_divided(loss: Operation, operations: tuple[Operation, ...]) -> bool:
     return loss.name == "div" and len(loss.operands) == 1
 
 
-def _serves(operation: Operation, loss: Operation, recording: Recording) -> bool:
-    """Whether it tells of another purpose: an input that requires grad, a weight moved by hand, a gradient read."""
+def _serves(operation: Operation, loss: Operation, shapes: Collection[tuple[int, ...]]) -> bool:
+    """Whether it tells of another purpose: an input that requires grad, a weight moved by hand, a gradient read.
+
+    `shapes` are those of the parameters.
+    """
     strangers = [each for each in operation.operands if each.operation is None and not each.parameter]
     if operation.written or any(each.has_graph for each in strangers):
         return True
-    shapes = {site.shape for site in recording.sites_of(Kind.PARAMETER)}
     after = loss.backward is not None and operation.index >= loss.backward and not operation.name.startswith("zero_")
     return after and any(each.shape and each.shape in shapes for each in strangers)
 

@@ -53,9 +53,7 @@ class Leaks(Observer):
         self._recorder = recorder
         self._states = states
         self._others: dict[int, _Other] = {}
-        self._unused: set[int] = (
-            set()
-        )  # of those that the last backward reached; mostly nothing is left, or to be looked at
+        self._unused: set[int] = set()  # of those that the last backward reached; mostly none is left
         self._generation = 0
 
     def forward_begins(self) -> None:
