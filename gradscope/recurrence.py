@@ -13,6 +13,8 @@ from gradscope.records import Floats, Recording
 from gradscope.traces import Operation
 from gradscope.trends import Limits, rises
 
+LEAST = 3  # operations that are a chain
+
 
 @dataclass(frozen=True, eq=False)
 class Chain:
@@ -32,13 +34,13 @@ def growing(recording: Recording, limits: Limits) -> Chain | None:
 
 
 def _chains(flow: Flow) -> Iterator[Chain]:
-    """Those of at least three links."""
+    """Those of enough links."""
     lines: dict[object, list[Operation]] = {}
     for each in flow.operations:
         if each.parameters and each.gradient is not None:
             lines.setdefault((each.step, each.module, each.location, each.name, each.parameters), []).append(each)
     for operations in lines.values():
-        if len(operations) > 2 and {each.index for each in operations} <= flow.upstream(operations[-1:]):  # noqa: PLR2004
+        if len(operations) >= LEAST and {each.index for each in operations} <= flow.upstream(operations[-1:]):
             gradient = np.array([max(abs(bound) for bound in each.gradient or ()) for each in operations])
             if np.isfinite(gradient).all() and (gradient > 0).all():
                 yield Chain(tuple(operations), gradient)

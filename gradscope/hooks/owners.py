@@ -44,9 +44,9 @@ def twins_of(parameters: Iterable[Tensor]) -> tuple[nn.Module, ...]:
     return tuple(unwrapped(top) for top in tops.values() if _equals(top, wanted))
 
 
-def is_part(module: nn.Module) -> bool:
-    """Whether a module is a part of another one."""
-    return id(module) in _parents(alive(nn.Module))
+def parts() -> frozenset[int]:
+    """The ids of all modules that are parts of others."""
+    return frozenset(_parents(alive(nn.Module)))
 
 
 def _equals(module: nn.Module, wanted: list[Tensor]) -> bool:

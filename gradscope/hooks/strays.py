@@ -3,7 +3,7 @@
 And those of modules that run beside the model and are a part of none, such as a loss with weights of its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gradscope.hooks.holdings import held_anywhere
 from gradscope.hooks.marks import version
 from gradscope.hooks.observers import Observer
-from gradscope.hooks.owners import is_part
+from gradscope.hooks.owners import parts
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Registry
 from gradscope.hooks.statistics import begins_with, some
@@ -80,7 +80,8 @@ class Strays(Observer):
         alive = [known for known in candidates if _goes_on(known)]
         elsewhere = held_anywhere() if alive else set()
         left = [known for known in alive if id(known.tensor()) not in elsewhere]
-        return [known for known in left if known.stray.kind != OUTSIDE or not _is_part(known)]
+        inner = parts() if any(known.stray.kind == OUTSIDE for known in left) else frozenset()
+        return [known for known in left if known.stray.kind != OUTSIDE or _is_apart(known, inner)]
 
     def _others(self, step: int) -> Iterator[Found]:
         """The parameters of modules of the program's own kinds that run beside the model and have no parts."""
@@ -140,9 +141,10 @@ def _found(stray: Stray, tensor: Tensor, gradient: Tensor, home: nn.Module | Non
     return Found(stray, ref(tensor), known, ref(gradient), version(gradient), some(tensor))
 
 
-def _is_part(known: Found) -> bool:
+def _is_apart(known: Found, inner: Container[int]) -> bool:
+    """Whether its module is alive, and none of the `inner` ones, which are parts of others."""
     home = None if known.home is None else known.home()
-    return home is None or is_part(home)
+    return home is not None and id(home) not in inner
 
 
 def _goes_on(known: Found) -> bool:
