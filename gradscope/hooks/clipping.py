@@ -13,7 +13,7 @@ from torch.amp import grad_scaler
 from torch.nn.utils import clip_grad
 
 from gradscope.events import Changed, Clipped, Unscaled
-from gradscope.hooks import statistics
+from gradscope.hooks.copies import Saved, restored, save
 from gradscope.hooks.frames import user_location
 from gradscope.hooks.marks import version
 from gradscope.hooks.observers import Observer
@@ -78,16 +78,17 @@ class Afterwards(Observer):
     def __init__(self, registry: Registry, recorder: Recorder) -> None:
         self._registry = registry
         self._recorder = recorder
-        self._used: dict[str, tuple[Tensor, int, Tensor]] = {}
+        self._used: dict[str, tuple[Tensor, int, Saved]] = {}
 
     def step_observed(self, owned: Indices) -> None:
         """A step has used the gradients of these parameters."""
         every = -(-len(owned) // MOST) | 1  # odd: an even one would meet weights only, which are mostly large
-        for index in owned[::every].tolist():
-            item = self._registry.parameters[index]
-            gradient = item.parameter.grad
-            if gradient is not None and gradient.numel() <= SMALL and statistics.obstacle(gradient) is None:
-                self._used[item.path] = gradient, version(gradient), gradient.detach().clone()
+        items = [self._registry.parameters[index] for index in owned[::every].tolist()]
+        found = [(each.path, grad) for each in items if (grad := each.parameter.grad) is not None]
+        small = [(path, gradient) for path, gradient in found if gradient.numel() <= SMALL]
+        for (path, gradient), saved in zip(small, save([gradient for _, gradient in small]), strict=True):
+            if saved is not None:
+                self._used[path] = gradient, version(gradient), saved
 
     def rest_begins(self) -> None:
         """Nobody will look."""
@@ -102,7 +103,8 @@ class Afterwards(Observer):
         gone = {path: held for path, held in used.items() if current.get(path) is not held[0]}
         if gone:
             measure = self._recorder.readback.measure_all
-            before = measure([value for _, _, value in gone.values()])
+            values = [restored(saved, gradient) for gradient, _, saved in gone.values()]
+            before = measure([value for value in values if value is not None])
             after = measure([gradient for gradient, _, _ in gone.values()])
             self._recorder.log.add_event(
                 Changed(), Usage(changed=tuple(gone), before=tuple(before), after=tuple(after))

@@ -1,20 +1,22 @@
 """Which gradients the parameters hold, and how often each was written to, at one moment."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks.meters import host
+from gradscope.hooks.registry import Indices
 
 
-@dataclass(frozen=True, eq=False)
 class Marks:
     """(id, version) of each parameter's gradient, (0, 0) where there is none, as bytes: quick to compare."""
 
-    raw: bytes
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
 
     @classmethod
     def of(cls, parameters: list[Tensor]) -> "Marks":
@@ -26,7 +28,7 @@ class Marks:
 
     __hash__ = None  # type: ignore[assignment]  # nobody needs them in a set
 
-    @cached_property
+    @property
     def pairs(self) -> NDArray[np.int64]:
         """As numbers, of shape (parameters, 2)."""
         return np.frombuffer(self.raw, np.int64).reshape(-1, 2)
@@ -36,7 +38,12 @@ class Marks:
         """Whether no parameter holds a gradient."""
         return not self.raw.strip(b"\0")
 
-    @cached_property
+    @property
+    def holders(self) -> Indices:
+        """The parameters that hold a gradient; of the same ones always the same array."""
+        return _where(host.held(self.raw) if host.AVAILABLE else self.present.tobytes())
+
+    @property
     def present(self) -> NDArray[np.bool_]:
         """Which parameters hold a gradient, of shape (parameters,)."""
         return np.asarray(self.pairs[:, 0] != 0)
@@ -54,7 +61,7 @@ class Marks:
         """Which hold the same gradient, written to or not, of shape (parameters,)."""
         return np.asarray((self.pairs[:, 0] == other.pairs[:, 0]) & self.present)
 
-    def updated(self, newer: "Marks", indices: NDArray[np.intp]) -> "Marks":
+    def updated(self, newer: "Marks", indices: Indices) -> "Marks":
         """With those of some parameters taken from newer marks."""
         pairs = self.pairs.copy()
         pairs[indices] = newer.pairs[indices]
@@ -63,6 +70,11 @@ class Marks:
     def taken(self, origin: NDArray[np.intp]) -> "Marks":
         """Those of other parameters: of each, where it stood among these; -1 for one that is new."""
         return Marks(np.vstack([self.pairs, np.zeros((1, 2), np.int64)])[origin].tobytes())
+
+
+@lru_cache(maxsize=8)
+def _where(flags: bytes) -> Indices:
+    return np.flatnonzero(np.frombuffer(flags, np.bool_))
 
 
 def _marks(parameters: list[Tensor]) -> bytes:

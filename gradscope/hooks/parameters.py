@@ -1,21 +1,34 @@
 """Measures parameters, their gradients and their updates, once per observed step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradscope.hooks.copies import Saved, save
 from gradscope.hooks.recorder import Recorder
 from gradscope.hooks.registry import Indices, Registry, Watched
-from gradscope.hooks.transfer import Saved, Ticket
+from gradscope.hooks.transfer import UNMEASURABLE, Ticket
 from gradscope.records import Kind
 
 Signature = tuple[int, ...]
 
 KINDS = (Kind.PARAMETER, Kind.PARAMETER_GRADIENT, Kind.UPDATE)
-UNKNOWN = -1
+Measured = Callable[[Tensor], Tensor | None]  # what of a parameter is measured
+
+
+class Group:
+    """Parameters that are measured together; `sites` are those of a kind, once all are known."""
+
+    def __init__(self, indices: Indices, items: list[Watched]) -> None:
+        self.indices: list[int] = indices.tolist()
+        self.whole = self.indices == list(range(len(items)))
+        self.items = [items[i] for i in self.indices]
+        self.tensors = [item.parameter for item in self.items]
+        self.sites: dict[Kind, list[int]] = {}
 
 
 class Parameters:
@@ -28,11 +41,12 @@ class Parameters:
     def __init__(self, registry: Registry, recorder: Recorder) -> None:
         self._registry = registry
         self._recorder = recorder
-        self._before: dict[int, Saved] = {}
+        self._before: list[Saved] = []
         self._kept_before: dict[int, Tensor] = {}
         self._owned: WeakKeyDictionary[torch.optim.Optimizer, tuple[Signature, Indices]] = WeakKeyDictionary()
-        self._sites: dict[Kind, list[int]] = {}
         self._generation = 0
+        self._known: dict[Kind, dict[int, int]] = {kind: {} for kind in KINDS}
+        self._last: tuple[Indices, Group] | None = None
 
     def owned(self, optimizer: torch.optim.Optimizer) -> Indices:
         """The indices of the watched parameters that an optimizer owns."""
@@ -55,69 +69,94 @@ class Parameters:
 
     def before(self) -> None:
         """Remember the values that the coming step will change."""
+        self._follow_registry()
         if self._before:
             return
         items = self._registry.parameters
         chosen = [i for i, item in enumerate(items) if item.parameter.requires_grad]
-        saved = self._recorder.readback.save([items[i].parameter for i in chosen])
-        self._before = dict(zip(chosen, saved, strict=True))
+        self._before = save([items[i].parameter for i in chosen])
+        if len(chosen) < len(items):
+            saved = dict(zip(chosen, self._before, strict=True))
+            self._before = [saved.get(i) for i in range(len(items))]
         if self._recorder.keep:
             kept = (i for i in chosen if self._recorder.kept.wants(items[i].path, items[i].module))
             self._kept_before = {i: items[i].parameter.detach().clone() for i in kept}
 
     def gradients(self, indices: Indices) -> None:
         """Measure what `.grad` holds now. After a step it is unscaled: fused optimizers write that back, too."""
-        items = self._registry.parameters
-        found = {i: grad for i in indices.tolist() if (grad := items[i].parameter.grad) is not None}
-        chosen, tensors = list(found), list(found.values())
-        self._note(Kind.PARAMETER_GRADIENT, chosen, tensors, self._recorder.readback.measure_all(tensors), tensors)
+        group = self._grouped(indices)
+        tickets = self._recorder.readback.gradients(group.tensors)
+        self._note(Kind.PARAMETER_GRADIENT, group, tickets, attrgetter("grad"))
 
     def after(self, indices: Indices) -> None:
         """Measure the values after a step, and how far it moved them."""
-        items, chosen = self._registry.parameters, indices.tolist()
-        values = [items[i].parameter for i in chosen]
-        self._note(Kind.PARAMETER, chosen, values, self._recorder.readback.estimate_all(values), values)
-        moved = [i for i in chosen if i in self._before]
-        tensors = [items[i].parameter for i in moved]
-        tickets = self._recorder.readback.moved(tensors, [self._before[i] for i in moved])
-        kept = [self._kept_update(i) for i in moved] if self._kept_before else ()
-        self._note(Kind.UPDATE, moved, tensors, tickets, kept)
+        group = self._grouped(indices)
+        before = self._before if group.whole or not self._before else [self._before[i] for i in group.indices]
+        if not before:
+            self._note(Kind.PARAMETER, group, self._recorder.readback.estimate_all(group.tensors), _itself)
+            return
+        values, moves = self._recorder.readback.stepped(group.tensors, before)
+        self._note(Kind.PARAMETER, group, values, _itself)
+        self._note(Kind.UPDATE, group, moves, _if_trained)
 
     def forget(self) -> None:
         """A step is over: the values from before it are no longer needed."""
-        self._before.clear()
+        self._before = []
         self._kept_before.clear()
 
     def _kept_update(self, i: int) -> Tensor | None:
         before, now = self._kept_before.get(i), self._registry.parameters[i].parameter.detach()
         return now - before if before is not None and before.shape == now.shape else None
 
-    def _note(
-        self,
-        kind: Kind,
-        indices: list[int],
-        tensors: Sequence[Tensor],
-        tickets: Sequence[Ticket],
-        kept: Sequence[Tensor | None],
-    ) -> None:
-        """Note measurements at the parameters' sites; whose tensor cannot be measured has none."""
-        known = self._known_sites(kind)
-        sites = [known[i] for i in indices]
-        if UNKNOWN in sites or UNKNOWN in tickets:
-            items = self._registry.parameters
-            found = [self._site(kind, items[i], tensor) for i, tensor in zip(indices, tensors, strict=True)]
-            for i, site in zip(indices, found, strict=True):
-                known[i] = UNKNOWN if site is None else site
-            good = [p for p, site in enumerate(found) if site is not None and tickets[p] != UNKNOWN]
-            sites, tickets = [known[indices[p]] for p in good], [tickets[p] for p in good]
-            kept = [kept[p] for p in good] if kept else ()
-        self._recorder.measured_last(sites, tickets, kept)
-
-    def _known_sites(self, kind: Kind) -> list[int]:
+    def _follow_registry(self) -> None:
+        """The values from before stand under the indices of their time."""
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
-            self._sites = {each: [UNKNOWN] * len(self._registry.parameters) for each in KINDS}
-        return self._sites[kind]
+            self._known = {kind: {} for kind in KINDS}
+            self._last = None
+            self.forget()
+
+    def _grouped(self, indices: Indices) -> Group:
+        """These parameters; mostly they are those of the last time."""
+        self._follow_registry()
+        if self._last is None or self._last[0] is not indices:
+            self._last = indices, Group(indices, self._registry.parameters)
+        return self._last[1]
+
+    def _note(self, kind: Kind, group: Group, tickets: Sequence[Ticket], measured: Measured) -> None:
+        """Note measurements at the parameters' sites."""
+        sites = group.sites.get(kind)
+        good: Sequence[int] = range(len(tickets))
+        if sites is None or UNMEASURABLE in tickets:
+            found = list(self._found(kind, group, tickets, measured))
+            good = [p for p, site in enumerate(found) if site is not None]
+            sites, tickets = [site for site in found if site is not None], [tickets[p] for p in good]
+            if len(sites) == len(found):
+                group.sites[kind] = sites
+        kept = (
+            self._kept_update(group.indices[p]) if kind is Kind.UPDATE else measured(group.tensors[p]) for p in good
+        )
+        self._recorder.measured_last(sites, tickets, kept)
+
+    def _found(self, kind: Kind, group: Group, tickets: Sequence[Ticket], measured: Measured) -> Iterator[int | None]:
+        """The site of each; None of one whose tensor was not measured, which is noted where it could not be."""
+        known = self._known[kind]
+        for i, item, ticket in zip(group.indices, group.items, tickets, strict=True):
+            site = known.get(i)
+            if site is None or ticket == UNMEASURABLE:
+                tensor = measured(item.parameter)
+                site = None if tensor is None else self._site(kind, item, tensor)
+            if site is not None and ticket != UNMEASURABLE:
+                known[i] = site
+            yield None if ticket == UNMEASURABLE else site
 
     def _site(self, kind: Kind, item: Watched, tensor: Tensor) -> int | None:
         return self._recorder.site(kind, item.module, item.module_type, item.name, tensor, *item.aliases)
+
+
+def _itself(parameter: Tensor) -> Tensor:
+    return parameter
+
+
+def _if_trained(parameter: Tensor) -> Tensor | None:
+    return parameter if parameter.requires_grad else None

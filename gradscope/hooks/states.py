@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradscope.hooks.column import Column
 from gradscope.hooks.marks import Marks
 from gradscope.hooks.pattern import Pattern
 from gradscope.hooks.registry import NOBODY, Indices, Registry
@@ -42,7 +43,7 @@ class GradientStates:
     _generation: int = 0
     _ids: list[int] = field(default_factory=list)
     _tensors: list[Tensor] = field(default_factory=list)
-    _state: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
+    _state: Column = field(default_factory=lambda: Column(np.empty(0, np.int8)))
     _marks: Marks = field(default_factory=lambda: Marks.of([]))
     _suspects: Indices = field(default_factory=lambda: NOBODY)
     _examined: set[int] = field(default_factory=set)
@@ -65,20 +66,20 @@ class GradientStates:
         """Take notice of what was cleared. True when an earlier backward's gradients were all thrown away."""
         self._follow_registry()
         before, now = self._marks, Marks.of(self._tensors)
-        fresh = self._state == FRESH
         self._marks = now
-        if now.nothing and not fresh.any():
+        if FRESH not in self._state and now.nothing:
             self._start_clean()
             return False
+        fresh = self._state.array == FRESH
         unchanged = now.same_as(before)
-        held = (self._state >= CONSUMED) & now.same_object_as(before)
+        held = (self._state.array >= CONSUMED) & now.same_object_as(before)
         zeroed = self._zero_among(held & ~unchanged)
         self._zeroed |= zeroed
         if not fresh.any() and not (now.present & ~self._zeroed).any():
             self._start_clean()
             return False
         held &= ~zeroed
-        self._state[~held & ~(fresh & unchanged)] = CLEAN
+        self._state.array[~held & ~(fresh & unchanged)] = CLEAN
         self._suspects = np.flatnonzero(held)
         self.regular &= bool((fresh & unchanged).any() and not held.any())
         self._examine(set(np.flatnonzero(held & ~unchanged).tolist()))
@@ -102,17 +103,16 @@ class GradientStates:
         """Take notice of which of these parameters (None: of all) have received a gradient."""
         self._follow_registry()
         before, now = self._marks, Marks.of(self._tensors)
-        changed = now.present if before.nothing else ~now.same_as(before) & now.present
-        if indices is not None:
-            among = np.zeros(len(changed), bool)
-            among[indices] = True
-            changed = changed & among
-            now = before.updated(now, indices)
-        received = np.flatnonzero(changed)
+        if before.nothing and indices is None:
+            received = now.holders
+        else:
+            received = np.flatnonzero(~now.same_as(before) & now.present)
+            if indices is not None:
+                received, now = np.intersect1d(received, indices), before.updated(now, indices)
         self._marks = now
-        self._state[received] = FRESH
+        self._state.put(received, FRESH)
         if len(self._suspects):
-            self._state[self._suspects[changed[self._suspects]]] = DIRTY
+            self._state.put(np.intersect1d(self._suspects, received), DIRTY)
             self._dirty = True
         self.registry.count_contributions(received)
         self.received = received
@@ -145,7 +145,7 @@ class GradientStates:
         now = Marks.of(self._tensors)
         if now == self._marks:
             return NOTHING
-        ready = owned[(self._state[owned] & UNUSED) != 0]
+        ready = owned[(self._state.array[owned] & UNUSED) != 0]
         present = now.present[ready]
         changed = ready[present & ~now.same_as(self._marks)[ready]]
         sample = [i for i in changed.tolist() if i in self._incoming]
@@ -167,7 +167,7 @@ class GradientStates:
         gradients are looked at for NaN and Inf.
         """
         self._follow_registry()
-        dirty = owned[self._state[owned] == DIRTY] if self._dirty else NOBODY
+        dirty = owned[self._state.array[owned] == DIRTY] if self._dirty else NOBODY
         checked = tuple(self._samples.measured(self._samples.of(owned)).values()) if check else ()
         dirtied = set(dirty.tolist())
         repeated, shared = self._used_again(owned, owner)
@@ -202,9 +202,9 @@ class GradientStates:
         self._suspects, self._dirty, self.regular = NOBODY, False, False
         self._marks = Marks.of(self._tensors)
         self.step_closed()
-        self._state[:] = CLEAN
-        self._state[used] = self._marks.present[used] * CONSUMED
-        self._state[fresh] = self._marks.present[fresh] * FRESH
+        self._state.array.fill(CLEAN)
+        self._state.array[used] = self._marks.present[used] * CONSUMED
+        self._state.array[fresh] = self._marks.present[fresh] * FRESH
 
     def non_finite(self, owned: Indices) -> bool:
         """Whether one of a few small gradients holds NaN or Inf. Waits for the device."""
@@ -219,7 +219,7 @@ class GradientStates:
 
     def thrown_away(self) -> bool:
         """Whether the gradients of the last backward are gone, although no step used them."""
-        fresh = self._state == FRESH
+        fresh = self._state.array == FRESH
         return bool(fresh.any()) and not (fresh & Marks.of(self._tensors).same_as(self._marks)).any()
 
     def step_closed(self) -> None:
@@ -231,11 +231,13 @@ class GradientStates:
 
     def touched(self) -> Indices:
         """The parameters whose gradients no step has used yet."""
-        return (self._state & UNUSED).nonzero()[0]
+        if FRESH not in self._state and DIRTY not in self._state:
+            return NOBODY
+        return (self._state.array & UNUSED).nonzero()[0]
 
     def _start_clean(self) -> None:
         """Every gradient is known to be cleared, and none of an earlier backward is waiting for its step."""
-        self._state.fill(CLEAN)
+        self._state.array.fill(CLEAN)
         self._suspects, self._left, self._dirty = NOBODY, {}, False
         self._examined.clear()
         self.regular = True
@@ -255,8 +257,10 @@ class GradientStates:
 
     def _used_again(self, owned: Indices, owner: int) -> tuple[Indices, Indices]:
         """Whose gradients the optimizer's last step used already, and whose another optimizer's did."""
-        state = self._state[owned]
-        if owner == BY_HAND or not (state == CONSUMED).any():
+        if owner == BY_HAND or CONSUMED not in self._state:
+            return NOBODY, NOBODY
+        state = self._state.array[owned]
+        if not (state == CONSUMED).any():
             return NOBODY, NOBODY
         again = owned[state == CONSUMED]
         again = again[Marks.of(self._tensors).same_as(self._marks)[again]]
@@ -265,12 +269,14 @@ class GradientStates:
 
     def _consume(self, owned: Indices, owner: int) -> None:
         now = Marks.of(self._tensors)
-        held = owned[now.present[owned]]
+        everybody = len(now.holders) == len(self._tensors)
+        held = owned if everybody else owned[now.present[owned]]
         sample = next(iter(self._samples.of(held)), None) if len(held) else None
         gradient = None if sample is None else self._tensors[sample].grad
         self._uses.note(held, owner, None if sample is None or gradient is None else (sample, gradient))
         self._marks = now if len(owned) == len(self._tensors) else self._marks.updated(now, owned)
-        self._state[owned] = now.present[owned] * CONSUMED
+        self._state.put(owned, CLEAN)
+        self._state.put(held, CONSUMED)
         self._samples.belong(owned, owner)
         self.registry.count_steps(owned)
 
@@ -282,7 +288,7 @@ class GradientStates:
         known = {key: i for i, key in enumerate(self._ids)}
         origin = np.array([known.get(id(tensor), -1) for tensor in tensors], np.intp)
         self._ids, self._tensors = [id(tensor) for tensor in tensors], tensors
-        self._state = np.append(self._state, np.int8(CLEAN))[origin]
+        self._state = Column(np.append(self._state.array, np.int8(CLEAN))[origin])
         self._marks = self._marks.taken(origin)
         self._samples.follow(tensors)
         self._suspects = NOBODY

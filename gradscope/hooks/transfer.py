@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.hooks import statistics
+from gradscope.hooks.copies import Saved
 from gradscope.hooks.meters import host
 from gradscope.hooks.meters.choice import best
 from gradscope.hooks.meters.meter import Meter, OnHost, Pending
@@ -21,7 +22,6 @@ from gradscope.records import UNMEASURED, Floats
 
 # Where one measurement will be found, in one number: bits for its sending, its meter and its row.
 Ticket: TypeAlias = int
-Saved: TypeAlias = bytes | Tensor | None
 
 METER_BITS, ROW_BITS = 8, 32
 ROWS = (1 << ROW_BITS) - 1
@@ -44,7 +44,7 @@ class Transfer:
 
     def finite(self) -> bool:
         """Whether it is known already that no tensor held NaN or Inf."""
-        return all(isinstance(pending, OnHost) and pending.finite() for pending in self._pending)
+        return all(isinstance(pending, OnHost) and pending.finite for pending in self._pending)
 
     def tables(self) -> dict[int, Floats]:
         """Stored statistics (rows, 5) of each meter, by what its tickets begin with. Waits when not `ready`."""
@@ -152,18 +152,22 @@ class Readback:
                 tickets[i] = UNMEASURABLE
         return tickets
 
-    def save(self, tensors: list[Tensor]) -> list[Saved]:
-        """Samples of tensors, to compare with later; None where a tensor cannot be measured."""
-        saved: list[Saved] = [None] * len(tensors) if self.rows is None else [*host.save(tensors)]
-        left = [i for i, each in enumerate(saved) if each is None and statistics.obstacle(tensors[i]) is None]
-        if left:
-            with undisturbed():
-                samples = [statistics.sample(statistics.flatten(tensors[i])) for i in left]
-                copies = [torch.empty_like(sample) for sample in samples]
-                torch._foreach_copy_(copies, samples)
-            for i, copy in zip(left, copies, strict=True):
-                saved[i] = copy
-        return saved
+    def gradients(self, parameters: list[Tensor]) -> Sequence[Ticket]:
+        """Measure the gradient of each parameter, at once; -1 where there is none or it cannot be measured."""
+        first = None if self.rows is None else self.rows.measure_gradients(parameters)
+        if first is not None:
+            return range(self._base | first, (self._base | first) + len(parameters))
+        found = {i: gradient for i, each in enumerate(parameters) if (gradient := each.grad) is not None}
+        tickets = dict(zip(found, self.measure_all(list(found.values())), strict=True))
+        return [tickets.get(i, UNMEASURABLE) for i in range(len(parameters))]
+
+    def stepped(self, tensors: list[Tensor], saved: list[Saved]) -> tuple[Sequence[Ticket], Sequence[Ticket]]:
+        """What `estimate_all` says of tensors, and `moved`, at once where that is cheaper."""
+        first = None if self.rows is None else self.rows.measure_step(tensors, saved)
+        if first is None:
+            return self.estimate_all(tensors), self.moved(tensors, saved)
+        middle = (self._base | first) + len(tensors)
+        return range(self._base | first, middle), range(middle, middle + len(tensors))
 
     def moved(self, tensors: Sequence[Tensor], saved: Sequence[Saved]) -> Sequence[Ticket]:
         """Measure how far tensors have moved from what was saved of them; -1 where they cannot be compared."""

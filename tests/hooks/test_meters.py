@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import gradscope
 from gradscope.hooks import marks, statistics
+from gradscope.hooks.copies import save
 from gradscope.hooks.marks import Marks
 from gradscope.hooks.meters import host
 from gradscope.hooks.meters.host import HostMeter
@@ -159,7 +160,7 @@ def test_a_tensor_whose_memory_was_freed_is_not_read(offset: int, backend: str) 
     readback = Readback()
     assert readback.plain(tensor) is None
     assert readback.measure_all([tensor]) == [-1]
-    assert readback.save([tensor]) == [None]
+    assert save([tensor]) == [None]
     assert statistics.obstacle(tensor) == "a tensor whose memory was freed"
 
 
@@ -190,7 +191,7 @@ def test_how_far_a_tensor_has_moved(dtype: torch.dtype, size: int, backend: str)
     torch.manual_seed(0)
     readback, before = Readback(), torch.randn(size).to(dtype)
     tensor = before.clone()
-    saved = readback.save([tensor])
+    saved = save([tensor])
     tensor += (0.5 * torch.randn(size)).to(dtype)
     ticket = readback.moved([tensor], saved)[0]
     row = Arrived([readback.send()]).rows([ticket])
@@ -203,7 +204,7 @@ def test_how_far_a_tensor_has_moved(dtype: torch.dtype, size: int, backend: str)
 def test_what_has_changed_its_shape_cannot_be_compared(backend: str) -> None:
     readback = Readback()
     tensors = [nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5))]
-    saved = readback.save(list(tensors))
+    saved = save(list(tensors))
     tensors[0].data = torch.ones(6)
     assert [ticket >= 0 for ticket in readback.moved(tensors, saved)] == [False, True]
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gradscope.hooks.meters.meter import OnHost
-from gradscope.records import UNMEASURED
 
 try:
     from gradscope.hooks.meters import _kernel
@@ -44,7 +42,8 @@ class HostMeter:
 
     def send(self) -> OnHost:
         """All rows; their memory is free again."""
-        return OnHost(np.frombuffer(self.rows.take()).reshape(-1, len(UNMEASURED)))
+        finite = self.rows.finite
+        return OnHost(self.rows.take(), finite)
 
 
 def save(tensors: list[Tensor]) -> list[bytes | None]:
@@ -60,6 +59,11 @@ def glance(tensors: list[Tensor]) -> bytes | None:
 def marks(parameters: list[Tensor]) -> bytes:
     """Of each parameter's gradient its id and version, as two int64; zeros where there is none."""
     return _kernel.marks(parameters)
+
+
+def held(marks: bytes) -> bytes:
+    """Of such marks one byte each, 1 where there is a gradient."""
+    return _kernel.held(marks)
 
 
 def versions(parameters: list[Tensor]) -> bytes:

@@ -54,6 +54,18 @@ static PyObject *kernel_marks(PyObject *Py_UNUSED(module), PyObject *parameters)
 
 static PyObject *kernel_versions(PyObject *Py_UNUSED(module), PyObject *parameters) { return told(parameters, 1); }
 
+static PyObject *kernel_held(PyObject *Py_UNUSED(module), PyObject *marks)
+{
+    Py_ssize_t count = PyBytes_Check(marks) ? PyBytes_Size(marks) / (Py_ssize_t)(2 * sizeof(int64_t)) : -1;
+    if (count < 0)
+        return PyErr_Format(PyExc_TypeError, "marks must be bytes");
+    PyObject *flags = PyBytes_FromStringAndSize(NULL, count);
+    const int64_t *pairs = (const int64_t *)PyBytes_AsString(marks);
+    for (Py_ssize_t i = 0; flags != NULL && i < count; i++)
+        PyBytes_AsString(flags)[i] = pairs[2 * i] != 0;
+    return flags;
+}
+
 static char glance_at(const Flat *flat)
 {
     double row[ROW];
@@ -85,6 +97,7 @@ static PyMethodDef methods[] = {
      "bind(Tensor, Parameter, function_modes, float32, float64, float16, bfloat16): what to know of torch."},
     {"save", kernel_save, METH_O, "save(tensors) -> list[bytes | None]: a sample of each; None where it is not plain."},
     {"marks", kernel_marks, METH_O, "marks(parameters) -> bytes: (id, version) of each gradient, two int64; (0, 0) for none."},
+    {"held", kernel_held, METH_O, "held(marks) -> bytes: of each pair of marks 1 where there is a gradient, else 0."},
     {"versions", kernel_versions, METH_O,
      "versions(parameters) -> bytes: how often each gradient was written to, as one int64; -1 for none."},
     {"glance", kernel_glance, METH_O,
@@ -104,7 +117,7 @@ PyMODINIT_FUNC PyInit__kernel(void)
     PyObject *module = PyModule_Create(&definition);
     choose_instructions();
     if (module != NULL
-        && (prepare_tensors() < 0 || prepare_tap() < 0 || add(module, make_rows_type()) || add(module, make_tap_type())
+        && (prepare_tap() < 0 || add(module, make_rows_type()) || add(module, make_tap_type())
             || add(module, make_output_type())))
         Py_CLEAR(module);
     return module;

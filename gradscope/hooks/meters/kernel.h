@@ -22,13 +22,25 @@ typedef struct {
     int dtype;
 } Flat;
 
-/* Attributes' names, kept for good. */
-typedef struct {
-    PyObject **name;
-    const char *text;
-} Name;
-int keep_names(const Name *names); /* up to one without a text; -1 with an error set */
-int prepare_tensors(void);
+/* What can be asked of a tensor: the attributes, and the methods without arguments, that Python code would use. */
+typedef enum {
+    DTYPE,
+    IS_CPU,
+    IS_NESTED,
+    IS_NEG,
+    IS_CONTIGUOUS,
+    IS_VIEW,
+    NUMEL,
+    DATA_PTR,
+    STORAGE_OFFSET,
+    VERSION,
+    OUTPUT_NR,
+    REQUIRES_GRAD,
+    GRAD,
+    GRAD_FN,
+    BASE,
+    QUESTIONS,
+} Question;
 
 /* bind(Tensor, Parameter, function_modes, float32, float64, float16, bfloat16): what to know of torch. */
 PyObject *bind_torch(PyObject *module, PyObject *args);
@@ -39,12 +51,15 @@ int look_at(PyObject *tensor, Flat *flat);
 /* Whether no function mode of torch's is on the stack, which would be told of every attribute that is read. */
 int unseen(void);
 
-/* Whether an attribute, or what a method without arguments returns, is True. Leaves no error. */
-int has(PyObject *object, PyObject *name);
-int says(PyObject *object, PyObject *name);
+/* An attribute; NULL with an error set. */
+PyObject *get(PyObject *tensor, Question question);
+
+/* Whether an attribute, or what a method returns, is True. Leaves no error. */
+int has(PyObject *tensor, Question question);
+int says(PyObject *tensor, Question question);
 
 /* A whole number that is an attribute; -1 when it cannot be had. Leaves no error. */
-long long number(PyObject *object, PyObject *name);
+long long number(PyObject *tensor, Question question);
 
 /* Which gradient a parameter holds, and how often it was written to: (id, version), or (0, 0) for None. */
 void mark(PyObject *parameter, int64_t pair[2]);
@@ -56,6 +71,7 @@ typedef struct {
     double *table;
     Py_ssize_t used, room;
     long long base;
+    int odd; /* whether a tensor held NaN or Inf: both stay in a sum of squares */
 } Rows;
 
 extern PyTypeObject *rows_type;

@@ -1,12 +1,12 @@
 """The contract of a meter, and rows that are on the host already."""
 
 from collections.abc import Sequence
-from math import isfinite
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
-from gradscope.records import Floats
+from gradscope.records import UNMEASURED, Floats
 
 
 class Pending(Protocol):
@@ -37,14 +37,11 @@ class Meter(Protocol):
 
 
 class OnHost:
-    """Rows that are on the host."""
+    """Rows that are on the host, and whether no tensor behind them held NaN or Inf."""
 
-    def __init__(self, rows: Floats) -> None:
+    def __init__(self, rows: bytearray, finite: bool) -> None:
         self._rows = rows
-
-    def finite(self) -> bool:
-        """Whether no tensor behind them held NaN or Inf: both stay in a sum of squares."""
-        return isfinite(self._rows[:, 2].sum())
+        self.finite = finite
 
     def ready(self) -> bool:
         """They are."""
@@ -52,4 +49,4 @@ class OnHost:
 
     def read(self) -> Floats:
         """The rows, of shape (rows, 5)."""
-        return self._rows
+        return np.frombuffer(self._rows).reshape(-1, len(UNMEASURED))

@@ -61,6 +61,7 @@ static Py_ssize_t reserve(Rows *rows, Py_ssize_t count)
 /* While a row is computed the table may move. */
 static void put(Rows *rows, Py_ssize_t number, const double *row)
 {
+    rows->odd |= !isfinite(row[2]);
     if (number < rows->used)
         memcpy(rows->table + ROW * number, row, ROW * sizeof *row);
 }
@@ -68,8 +69,11 @@ static void put(Rows *rows, Py_ssize_t number, const double *row)
 Py_ssize_t measure_flat(Rows *rows, const Flat *flat)
 {
     Py_ssize_t number = reserve(rows, 1);
-    if (number >= 0)
-        reduce_elements(flat->data, flat->count, flat->dtype, rows->table + ROW * number);
+    if (number >= 0) {
+        double *row = rows->table + ROW * number;
+        reduce_elements(flat->data, flat->count, flat->dtype, row);
+        rows->odd |= !isfinite(row[2]);
+    }
     return number;
 }
 
@@ -116,15 +120,18 @@ static int sampled_tensor(PyObject *tensor, Task *task)
     return look_at(tensor, &task->flat);
 }
 
-static int moved_tensor(PyObject *pair, Task *task)
+static int moved_tensor(PyObject *tensor, PyObject *saved, Task *task)
 {
-    PyObject *tensor = PyTuple_GetItem(pair, 0), *saved = PyTuple_GetItem(pair, 1);
-    if (tensor == NULL || saved == NULL || !PyBytes_Check(saved) || !sampled_tensor(tensor, task)) {
-        PyErr_Clear();
+    if (!PyBytes_Check(saved) || !sampled_tensor(tensor, task))
         return 0;
-    }
     task->saved = PyBytes_AsString(saved);
     return (size_t)PyBytes_Size(saved) == sampled_of(task->flat.count) * element_size[task->flat.dtype];
+}
+
+static int moved_pair(PyObject *pair, Task *task)
+{
+    return PyTuple_Check(pair) && PyTuple_Size(pair) == 2
+        && moved_tensor(PyTuple_GetItem(pair, 0), PyTuple_GetItem(pair, 1), task);
 }
 
 /* One row for each item of a list. The first row, and the indices of the items that need the slow way. */
@@ -153,14 +160,85 @@ static PyObject *rows_measure_all(Rows *self, PyObject *tensors) { return all(se
 
 static PyObject *rows_estimate_all(Rows *self, PyObject *tensors) { return all(self, tensors, sampled_tensor); }
 
-static PyObject *rows_compare(Rows *self, PyObject *pairs) { return all(self, pairs, moved_tensor); }
+static PyObject *rows_compare(Rows *self, PyObject *pairs) { return all(self, pairs, moved_pair); }
+
+/* What measures one item of a list, with that of another list if there is one, into the rows at a distance of
+   `count` from each other; whether it could. */
+typedef int Measure(Rows *rows, Py_ssize_t number, Py_ssize_t count, PyObject *item, PyObject *other);
+
+static int measure_gradient(Rows *rows, Py_ssize_t number, Py_ssize_t Py_UNUSED(count), PyObject *parameter,
+                            PyObject *Py_UNUSED(other))
+{
+    Task task = {.saved = NULL, .sampled = 0};
+    double row[ROW];
+    PyObject *gradient = get(parameter, GRAD);
+    int plain = gradient != NULL && whole_tensor(gradient, &task);
+    if (plain) {
+        reduce_politely(&task, row);
+        put(rows, number, row);
+    }
+    Py_XDECREF(gradient);
+    PyErr_Clear();
+    return plain;
+}
+
+static int measure_step(Rows *rows, Py_ssize_t number, Py_ssize_t count, PyObject *parameter, PyObject *saved)
+{
+    Task task;
+    double row[ROW];
+    if (!moved_tensor(parameter, saved, &task))
+        return 0;
+    Py_INCREF(saved);
+    reduce_politely(&task, row);
+    put(rows, number + count, row);
+    task.saved = NULL;
+    reduce_politely(&task, row);
+    put(rows, number, row);
+    Py_DECREF(saved);
+    return 1;
+}
+
+/* So many rows for each item. The first row, or None and no row when an item needs the slow way. */
+static PyObject *each(Rows *rows, int times, PyObject *list, PyObject *others, Measure *measure)
+{
+    Py_ssize_t count = PyList_Size(list), first = reserve(rows, times * count), i = 0;
+    if (first < 0)
+        return NULL;
+    for (int good = 1; good && i < count && i < PyList_Size(list) && (others == NULL || i < PyList_Size(others)); i += good) {
+        PyObject *item = Py_NewRef(PyList_GetItem(list, i));
+        good = measure(rows, first + i, count, item, others == NULL ? NULL : PyList_GetItem(others, i));
+        Py_DECREF(item);
+    }
+    if (i == count)
+        return PyLong_FromSsize_t(first);
+    if (rows->used == first + times * count)
+        rows->used = first;
+    Py_RETURN_NONE;
+}
+
+static PyObject *rows_measure_gradients(Rows *self, PyObject *parameters)
+{
+    if (!PyList_Check(parameters))
+        return PyErr_Format(PyExc_TypeError, "a list is needed");
+    return each(self, 1, parameters, NULL, measure_gradient);
+}
+
+static PyObject *rows_measure_step(Rows *self, PyObject *args)
+{
+    PyObject *parameters, *saved;
+    return PyArg_ParseTuple(args, "O!O!", &PyList_Type, &parameters, &PyList_Type, &saved)
+        ? each(self, 2, parameters, saved, measure_step)
+        : NULL;
+}
 
 static PyObject *rows_take(Rows *self, PyObject *Py_UNUSED(unused))
 {
     const char *bytes = self->used ? (const char *)self->table : "";
     PyObject *taken = PyByteArray_FromStringAndSize(bytes, self->used * ROW * (Py_ssize_t)sizeof(double));
-    if (taken != NULL)
+    if (taken != NULL) {
         self->used = 0;
+        self->odd = 0;
+    }
     return taken;
 }
 
@@ -171,6 +249,8 @@ static void rows_dealloc(Rows *self)
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
+
+static PyObject *rows_finite(Rows *self, void *Py_UNUSED(closure)) { return PyBool_FromLong(!self->odd); }
 
 static PyMethodDef methods[] = {
     {"measure", (PyCFunction)rows_measure, METH_O,
@@ -183,6 +263,11 @@ static PyMethodDef methods[] = {
      "estimate_all(tensors) -> (int, list[int]): as measure_all, from a sample of large tensors."},
     {"compare", (PyCFunction)rows_compare, METH_O,
      "compare([(tensor, saved)]) -> (int, list[int]): of the difference from what was saved; as measure_all."},
+    {"measure_gradients", (PyCFunction)rows_measure_gradients, METH_O,
+     "measure_gradients(parameters) -> int | None: the first row, one for each one's gradient; None: one is not plain."},
+    {"measure_step", (PyCFunction)rows_measure_step, METH_VARARGS,
+     "measure_step(parameters, saved) -> int | None: the first row, of values as in estimate_all, then of differences from "
+     "what was saved as in compare; None: one is not plain."},
     {"take", (PyCFunction)rows_take, METH_NOARGS, "take() -> bytearray: all rows, five doubles each; none are left."},
     {NULL, NULL, 0, NULL},
 };
@@ -193,12 +278,18 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyGetSetDef computed[] = {
+    {"finite", (getter)rows_finite, NULL, "Whether no tensor behind them held NaN or Inf.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Rows(): a growing table of what was measured, five doubles for each tensor."},
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_dealloc, rows_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
+    {Py_tp_getset, computed},
     {0, NULL},
 };
 

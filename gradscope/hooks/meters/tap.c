@@ -9,8 +9,7 @@
 
 #define MOST (1 << 22) /* elements up to which nobody else waits long for the interpreter's lock */
 
-static PyObject *n_append, *n_base, *n_calls, *n_entries, *n_grad_fn, *n_is_view, *n_output_nr,
-    *n_register_prehook, *n_requires_grad, *n_sites, *n_tasks, *n_tickets, *n_version, *forward_task;
+static PyObject *n_append, *n_calls, *n_entries, *n_register_prehook, *n_sites, *n_tasks, *n_tickets, *forward_task;
 
 static PyTypeObject *output_type;
 
@@ -218,7 +217,7 @@ static int understand(Tap *tap, PyObject *module, PyObject *tensor, Returned *re
 {
     if (!tap->listening || tap->calls == NULL)
         return 0;
-    if (!is_ordinary(tap) || !unseen() || !short_enough(tensor, &returned->flat) || !has(tensor, n_requires_grad))
+    if (!is_ordinary(tap) || !unseen() || !short_enough(tensor, &returned->flat) || !has(tensor, REQUIRES_GRAD))
         return 0;
     PyObject *key = PyLong_FromVoidPtr(module);
     PyObject *place = key == NULL ? NULL : PyDict_GetItemWithError(tap->places, key);
@@ -229,7 +228,7 @@ static int understand(Tap *tap, PyObject *module, PyObject *tensor, Returned *re
     returned->row = PyTuple_GetItem(place, 0);
     returned->site = PyTuple_GetItem(place, 1);
     returned->gradient_site = PyTuple_GetItem(place, 2);
-    returned->node = PyObject_GetAttr(tensor, n_grad_fn);
+    returned->node = get(tensor, GRAD_FN);
     if (returned->gradient_site != NULL && returned->node != NULL && returned->node != Py_None) {
         returned->place = Py_NewRef(place); /* what is borrowed of it lives as long */
         return 1;
@@ -241,7 +240,7 @@ static int understand(Tap *tap, PyObject *module, PyObject *tensor, Returned *re
 static int is_last(Tap *tap, PyObject *tensor)
 {
     return tap->last != NULL && PyWeakref_GetObject(tap->last) == tensor
-        && number(tensor, n_version) == tap->last_version;
+        && number(tensor, VERSION) == tap->last_version;
 }
 
 static void remember(Tap *tap, PyObject *reference, long long version, PyObject *site, PyObject *ticket,
@@ -264,13 +263,13 @@ static int hook(PyObject *node, PyObject *output)
 /* A view that is modified in place gets a new node, and its own hook never fires; its base's does. */
 static int hook_base(Tap *tap, const Returned *returned, PyObject *sites, PyObject *fired)
 {
-    PyObject *base = PyObject_GetAttr(returned->tensor, n_base), *node = NULL, *guard = NULL, *output = NULL;
+    PyObject *base = get(returned->tensor, BASE), *node = NULL, *guard = NULL, *output = NULL;
     int result = -1;
     Flat flat;
-    if (base != NULL && (node = PyObject_GetAttr(base, n_grad_fn)) != NULL && node != Py_None && look_at(base, &flat)
+    if (base != NULL && (node = get(base, GRAD_FN)) != NULL && node != Py_None && look_at(base, &flat)
         && flat.count == returned->flat.count
         && (guard = PyObject_CallFunctionObjArgs(tap->guard, returned->tensor, NULL)) != NULL) {
-        output = make_output(tap, returned->row, sites, number(base, n_output_nr), fired, guard);
+        output = make_output(tap, returned->row, sites, number(base, OUTPUT_NR), fired, guard);
         result = hook(node, output);
     }
     Py_XDECREF(base);
@@ -282,11 +281,11 @@ static int hook_base(Tap *tap, const Returned *returned, PyObject *sites, PyObje
 
 static int hook_output(Tap *tap, const Returned *returned, PyObject *sites)
 {
-    int view = says(returned->tensor, n_is_view), result = -1;
+    int view = says(returned->tensor, IS_VIEW), result = -1;
     PyObject *fired = view ? PySet_New(NULL) : Py_NewRef(Py_None);
     PyObject *output = fired == NULL
         ? NULL
-        : make_output(tap, returned->row, sites, number(returned->tensor, n_output_nr), fired, Py_None);
+        : make_output(tap, returned->row, sites, number(returned->tensor, OUTPUT_NR), fired, Py_None);
     if (output != NULL && (!view || hook_base(tap, returned, sites, fired) == 0))
         result = hook(returned->node, output);
     Py_XDECREF(fired);
@@ -333,7 +332,7 @@ static int take_new(Tap *tap, const Returned *returned)
         && PySet_Add(tap->measured, returned->site) == 0;
     if (good && (ticket = measure(tap, &returned->flat)) != NULL) {
         good = enter(tap, returned->site, ticket, forward_task) == 0;
-        remember(tap, reference, number(returned->tensor, n_version), returned->site, ticket, sites);
+        remember(tap, reference, number(returned->tensor, VERSION), returned->site, ticket, sites);
     }
     good = good && ticket != NULL;
     Py_XDECREF(sites);
@@ -422,7 +421,7 @@ static PyObject *tap_remember(Tap *self, PyObject *args)
     PyObject *reference = PyWeakref_NewRef(tensor, NULL);
     if (reference == NULL)
         return NULL;
-    remember(self, reference, number(tensor, n_version), site, ticket, waiting);
+    remember(self, reference, number(tensor, VERSION), site, ticket, waiting);
     Py_DECREF(reference);
     Py_RETURN_NONE;
 }
@@ -526,20 +525,13 @@ PyTypeObject *make_tap_type(void) { return (PyTypeObject *)PyType_FromSpec(&tap_
 
 int prepare_tap(void)
 {
-    forward_task = PyLong_FromLong(-1);
-    return forward_task == NULL ? -1
-                                : keep_names((Name[]){{&n_append, "append"},
-                                                      {&n_base, "_base"},
-                                                      {&n_calls, "calls"},
-                                                      {&n_entries, "entries"},
-                                                      {&n_grad_fn, "grad_fn"},
-                                                      {&n_is_view, "_is_view"},
-                                                      {&n_output_nr, "output_nr"},
-                                                      {&n_register_prehook, "register_prehook"},
-                                                      {&n_requires_grad, "requires_grad"},
-                                                      {&n_sites, "sites"},
-                                                      {&n_tasks, "tasks"},
-                                                      {&n_tickets, "tickets"},
-                                                      {&n_version, "_version"},
-                                                      {NULL, NULL}});
+    const struct {
+        PyObject **name;
+        const char *text;
+    } names[] = {{&n_append, "append"}, {&n_calls, "calls"}, {&n_entries, "entries"}, {&n_sites, "sites"},
+                 {&n_register_prehook, "register_prehook"}, {&n_tasks, "tasks"}, {&n_tickets, "tickets"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL)
+            return -1;
+    return (forward_task = PyLong_FromLong(-1)) == NULL ? -1 : 0;
 }

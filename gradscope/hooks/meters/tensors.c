@@ -2,39 +2,74 @@
 
 #include "kernel.h"
 
+#define HEAP ((size_t)1 << 40) /* an address beyond it is no offset into memory that was freed */
+
+/* What gives an attribute of a plain tensor without a search through its class. */
+typedef struct {
+    const char *text;
+    PyObject *name, *descriptor;
+    descrgetfunc get;
+} Attribute;
+
 static PyObject *tensor_type, *parameter_type, *modes, *dtypes[DTYPES];
-static PyObject *n_dtype, *n_is_cpu, *n_is_nested, *n_is_neg, *n_is_contiguous, *n_numel, *n_data_ptr,
-    *n_storage_offset, *n_grad, *n_version;
 
-int keep_names(const Name *names)
+static Attribute attributes[QUESTIONS] = {
+    [DTYPE] = {"dtype", NULL, NULL, NULL},
+    [IS_CPU] = {"is_cpu", NULL, NULL, NULL},
+    [IS_NESTED] = {"is_nested", NULL, NULL, NULL},
+    [IS_NEG] = {"is_neg", NULL, NULL, NULL},
+    [IS_CONTIGUOUS] = {"is_contiguous", NULL, NULL, NULL},
+    [IS_VIEW] = {"_is_view", NULL, NULL, NULL},
+    [NUMEL] = {"numel", NULL, NULL, NULL},
+    [DATA_PTR] = {"data_ptr", NULL, NULL, NULL},
+    [STORAGE_OFFSET] = {"storage_offset", NULL, NULL, NULL},
+    [VERSION] = {"_version", NULL, NULL, NULL},
+    [OUTPUT_NR] = {"output_nr", NULL, NULL, NULL},
+    [REQUIRES_GRAD] = {"requires_grad", NULL, NULL, NULL},
+    [GRAD] = {"grad", NULL, NULL, NULL},
+    [GRAD_FN] = {"grad_fn", NULL, NULL, NULL},
+    [BASE] = {"_base", NULL, NULL, NULL},
+};
+
+static int keep_attributes(void)
 {
-    for (; names->text != NULL; names++)
-        if ((*names->name = PyUnicode_InternFromString(names->text)) == NULL)
+    for (Attribute *each = attributes; each < attributes + QUESTIONS; each++) {
+        each->name = PyUnicode_InternFromString(each->text);
+        each->descriptor = PyObject_GetAttrString(tensor_type, each->text);
+        if (each->name == NULL || each->descriptor == NULL)
             return -1;
+        each->get = (descrgetfunc)PyType_GetSlot(Py_TYPE(each->descriptor), Py_tp_descr_get);
+    }
     return 0;
-}
-
-int prepare_tensors(void)
-{
-    return keep_names((Name[]){{&n_dtype, "dtype"},
-                               {&n_is_cpu, "is_cpu"},
-                               {&n_is_nested, "is_nested"},
-                               {&n_is_neg, "is_neg"},
-                               {&n_is_contiguous, "is_contiguous"},
-                               {&n_numel, "numel"},
-                               {&n_data_ptr, "data_ptr"},
-                               {&n_storage_offset, "storage_offset"},
-                               {&n_grad, "grad"},
-                               {&n_version, "_version"},
-                               {NULL, NULL}});
 }
 
 PyObject *bind_torch(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    return PyArg_ParseTuple(args, "OOOOOOO", &tensor_type, &parameter_type, &modes, &dtypes[FLOAT32], &dtypes[FLOAT64],
-                            &dtypes[FLOAT16], &dtypes[BFLOAT16])
-        ? (Py_INCREF(args), Py_NewRef(Py_None))
-        : NULL;
+    if (!PyArg_ParseTuple(args, "OOOOOOO", &tensor_type, &parameter_type, &modes, &dtypes[FLOAT32], &dtypes[FLOAT64],
+                          &dtypes[FLOAT16], &dtypes[BFLOAT16]))
+        return NULL;
+    Py_INCREF(args); /* what is borrowed of it is needed for good */
+    return keep_attributes() < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static int is_plain(PyObject *tensor)
+{
+    PyObject *type = (PyObject *)Py_TYPE(tensor);
+    return type == tensor_type || type == parameter_type;
+}
+
+PyObject *get(PyObject *tensor, Question question)
+{
+    const Attribute *attribute = &attributes[question];
+    return is_plain(tensor) ? attribute->get(attribute->descriptor, tensor, (PyObject *)Py_TYPE(tensor))
+                            : PyObject_GetAttr(tensor, attribute->name);
+}
+
+static PyObject *ask(PyObject *tensor, Question question)
+{
+    const Attribute *attribute = &attributes[question];
+    return is_plain(tensor) ? PyObject_CallFunctionObjArgs(attribute->descriptor, tensor, NULL)
+                            : PyObject_CallMethodObjArgs(tensor, attribute->name, NULL);
 }
 
 static int truth(PyObject *value)
@@ -45,42 +80,53 @@ static int truth(PyObject *value)
     return result;
 }
 
-int has(PyObject *object, PyObject *name) { return truth(PyObject_GetAttr(object, name)); }
+int has(PyObject *tensor, Question question) { return truth(get(tensor, question)); }
 
-int says(PyObject *object, PyObject *name) { return truth(PyObject_CallMethodObjArgs(object, name, NULL)); }
+int says(PyObject *tensor, Question question) { return truth(ask(tensor, question)); }
 
-static size_t size(PyObject *object, PyObject *name)
+static size_t size(PyObject *tensor, Question question)
 {
-    PyObject *value = PyObject_CallMethodObjArgs(object, name, NULL);
+    PyObject *value = ask(tensor, question);
     size_t result = value == NULL ? 0 : PyLong_AsSize_t(value);
     Py_XDECREF(value);
     return result;
 }
 
-long long number(PyObject *object, PyObject *name)
+long long number(PyObject *tensor, Question question)
 {
-    PyObject *value = PyObject_GetAttr(object, name);
+    PyObject *value = get(tensor, question);
     long long result = value == NULL ? -1 : PyLong_AsLongLong(value);
     Py_XDECREF(value);
     PyErr_Clear();
     return result;
 }
 
+static int kind_of(PyObject *tensor)
+{
+    PyObject *dtype = get(tensor, DTYPE);
+    int kind = 0;
+    while (kind < DTYPES && dtypes[kind] != dtype)
+        kind++;
+    Py_XDECREF(dtype);
+    return kind;
+}
+
+static int has_memory(PyObject *tensor, const Flat *flat)
+{
+    size_t address = (size_t)flat->data;
+    return address > HEAP || address > size(tensor, STORAGE_OFFSET) * element_size[flat->dtype];
+}
+
 int look_at(PyObject *tensor, Flat *flat)
 {
-    PyObject *type = (PyObject *)Py_TYPE(tensor);
-    if (type != tensor_type && type != parameter_type)
+    if (!is_plain(tensor))
         return 0;
-    PyObject *dtype = PyObject_GetAttr(tensor, n_dtype);
-    for (flat->dtype = 0; flat->dtype < DTYPES && dtypes[flat->dtype] != dtype; flat->dtype++)
-        ;
-    Py_XDECREF(dtype);
-    if (flat->dtype < DTYPES && has(tensor, n_is_cpu) && !has(tensor, n_is_nested) && says(tensor, n_is_contiguous)
-        && !says(tensor, n_is_neg)) {
-        size_t offset = size(tensor, n_storage_offset) * element_size[flat->dtype];
-        flat->count = size(tensor, n_numel);
-        flat->data = (const char *)size(tensor, n_data_ptr);
-        if (!PyErr_Occurred() && flat->count && (uintptr_t)flat->data > offset) /* else its memory was freed */
+    flat->dtype = kind_of(tensor);
+    if (flat->dtype < DTYPES && has(tensor, IS_CPU) && !has(tensor, IS_NESTED) && says(tensor, IS_CONTIGUOUS)
+        && !says(tensor, IS_NEG)) {
+        flat->count = size(tensor, NUMEL);
+        flat->data = (const char *)size(tensor, DATA_PTR);
+        if (!PyErr_Occurred() && flat->count && has_memory(tensor, flat))
             return 1;
     }
     PyErr_Clear();
@@ -98,13 +144,11 @@ int unseen(void)
 
 void mark(PyObject *parameter, int64_t pair[2])
 {
-    PyObject *gradient = PyObject_GetAttr(parameter, n_grad);
+    PyObject *gradient = get(parameter, GRAD);
     pair[0] = pair[1] = 0;
     if (gradient != NULL && gradient != Py_None) {
-        PyObject *version = PyObject_GetAttr(gradient, n_version);
         pair[0] = (int64_t)(intptr_t)gradient;
-        pair[1] = version == NULL ? -1 : PyLong_AsLongLong(version);
-        Py_XDECREF(version);
+        pair[1] = number(gradient, VERSION);
     }
     Py_XDECREF(gradient);
     PyErr_Clear(); /* inference tensors do not count */
