@@ -195,7 +195,7 @@ class Attachment:
         self._try_to_rest(optimizer)
 
     def _try_to_rest(self, optimizer: Optimizer) -> None:
-        if self._tracer.active or self._on_open is not None:
+        if self._tracer.active or self._on_open is not None or not self.recorder.free():
             return
         self._rest.begin(self._loop.steppers(optimizer))
         if self._rest.on:

@@ -1,5 +1,7 @@
 """Whether the model trains in evaluation mode, where that makes a difference."""
 
+from operator import attrgetter
+
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
@@ -11,6 +13,7 @@ from gradscope.hooks.registry import Indices, Registry
 from gradscope.records import Call
 
 MANY = 64
+TRAINING = attrgetter("training")
 FLOWS = int(Call.GRAD | Call.OUTPUT_REQUIRES_GRAD)
 
 
@@ -63,7 +66,7 @@ class Modes:
 
     def changed(self, optimizer: Optimizer) -> bool:
         """An optimizer has stepped: are the watched models in another mode than after its last step?"""
-        now = tuple(root.training for root in self._registry.roots.values())
+        now = tuple(map(TRAINING, self._registry.roots.values()))
         if len(self._known) >= MANY:  # a program that makes optimizers all the time
             self._known.clear()
         before, self._known[id(optimizer)] = self._known.get(id(optimizer), now), now

@@ -3,12 +3,13 @@
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.events import Change, Changed, EventKind, LoopEvent
-from gradscope.hooks.transfer import Arrived, Ticket, Transfer
+from gradscope.hooks.transfer import ROWS, Arrived, Ticket, Transfer
 from gradscope.hooks.usage import NOTHING, Usage
 from gradscope.records import UNMEASURED, Floats, Statistic, Step, StepEnd, derive
 
@@ -41,6 +42,11 @@ class Entries:
         self.sites.extend(sites)
         self.tickets.extend(tickets)
         self.tasks.extend([FORWARD] * len(sites))
+
+    def rows(self) -> tuple[bytes, bytes]:
+        """The sites, and the rows of their tickets, as bytes of int64."""
+        tickets = np.frombuffer(self.tickets, np.int64) if self.tickets else NO_NUMBERS
+        return self.sites.tobytes(), (tickets & ROWS).tobytes()
 
     def cut(self, start: int) -> "Entries":
         """Take away those from `start` on."""
@@ -115,6 +121,10 @@ class StepLog:
         return bool(steps) and all(_skipped(usage, arrived) for usage in steps)
 
     def _stored(self, arrived: Arrived, sites: int) -> Floats:
+        table = arrived.only_table()
+        places = None if table is None or not self._all_counted() else self._places(sites)
+        if table is not None and places is not None:
+            return np.asarray(np.vstack((table, UNMEASURED))[places])
         rows = np.empty((sites, len(UNMEASURED)))
         rows[:] = UNMEASURED
         chosen, tickets, tasks = _columns(self.entries)
@@ -127,6 +137,13 @@ class StepLog:
         chosen, tickets, _ = _columns(self.latest)
         rows[chosen] = arrived.rows(tickets)
         return rows
+
+    def _all_counted(self) -> bool:
+        return not self.tasks or self.tasks.issuperset(set(self.entries.tasks) - {FORWARD})
+
+    def _places(self, sites: int) -> NDArray[np.intp] | None:
+        """Of each site the row in the only table, -1 where there is none; None when measurements merge."""
+        return _placed(sites, *(column for entries in (self.entries, self.latest) for column in entries.rows()))
 
     def _calls(self, modules: int) -> NDArray[np.uint8]:
         flags = np.zeros(modules, np.uint8)
@@ -170,6 +187,17 @@ def _columns(entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
         return NO_NUMBERS, NO_NUMBERS, NO_NUMBERS
     sites, tickets, tasks = (np.frombuffer(getattr(entries, name), np.int64).copy() for name in Entries.NAMES)
     return sites, tickets, tasks
+
+
+@lru_cache(maxsize=4)  # mostly a step measures what the one before it has measured, in the same order
+def _placed(sites: int, merging: bytes, its: bytes, latest: bytes, theirs: bytes) -> NDArray[np.intp] | None:
+    places = np.full(sites, -1, np.intp)
+    once = np.frombuffer(merging, np.int64)
+    if len(np.unique(once)) < len(once):
+        return None
+    places[once] = np.frombuffer(its, np.int64)
+    places[np.frombuffer(latest, np.int64)] = np.frombuffer(theirs, np.int64)
+    return places
 
 
 def _merge(rows: Floats, sites: NDArray[np.int64], values: Floats) -> None:

@@ -61,6 +61,8 @@ class Modules:
         grad = torch.is_grad_enabled()
         if grad and self._loop.phase is not Phase.FORWARD and current_task() == -1:
             self._loop.forward_begins()
+            if self._tap.forward(module, output):
+                return
         if self._recorder.observing:
             self._observe(row, output, grad)
             self._learn_place(module, row, output)

@@ -63,8 +63,8 @@ class Rest:
         return bool(self._optimizers) and self._optimizers[self._turn]() is optimizer
 
     def begin(self, optimizers: list[Optimizer]) -> None:
-        """After a step of all optimizers there are: rest, if it was regular and the next one is not observed."""
-        if not optimizers or not self._recorder.free():
+        """After a step of all optimizers there are, none of the next being observed: rest, if it was regular."""
+        if not optimizers:
             return
         owners = [self._owned(optimizer) for optimizer in optimizers]
         self._pattern = self._states.rest(np.concatenate(owners))

@@ -62,6 +62,10 @@ class Arrived:
     def __init__(self, transfers: Iterable[Transfer]) -> None:
         self._tables = {key: table for transfer in transfers for key, table in transfer.tables().items()}
 
+    def only_table(self) -> Floats | None:
+        """All there is, when that is one table."""
+        return next(iter(self._tables.values())) if len(self._tables) == 1 else None
+
     def rows(self, tickets: Sequence[Ticket] | NDArray[np.int64]) -> Floats:
         """Stored statistics of shape (tickets, 5)."""
         wanted = np.asarray(tickets, np.int64)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import gradscope
 from gradscope.hooks import marks, statistics
-from gradscope.hooks.copies import save
+from gradscope.hooks.copies import restored, save, unchanged
 from gradscope.hooks.marks import Marks
 from gradscope.hooks.meters import host
 from gradscope.hooks.meters.host import HostMeter
@@ -201,6 +201,76 @@ def test_how_far_a_tensor_has_moved(dtype: torch.dtype, size: int, backend: str)
     assert derive(row, Statistic.NORM)[0] == pytest.approx(float(moved), rel=1e-5 if exact else 0.05)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_is_measured_at_once_as_it_is_apart(dtype: torch.dtype, backend: str) -> None:
+    torch.manual_seed(0)
+    tensors = [torch.randn(size).to(dtype) for size in (1, 100, 3 * statistics.SAMPLED)]
+    saved = save(tensors)
+    for tensor in tensors:
+        tensor.add_(1)
+    readback = Readback()
+    values, moves = readback.stepped(tensors, saved)
+    apart = [*readback.estimate_all(tensors), *readback.moved(tensors, saved)]
+    arrived = Arrived([readback.send()])
+    np.testing.assert_array_equal(arrived.rows([*values, *moves]), arrived.rows(apart))
+
+
+def test_a_step_of_which_one_tensor_is_odd_keeps_the_others(backend: str) -> None:
+    tensors = [nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5)), torch.ones(3)]
+    saved = [*save(tensors[:2]), None]
+    tensors[0].data = torch.ones(6)
+    readback = Readback()
+    values, moves = readback.stepped(tensors, saved)
+    assert [ticket >= 0 for ticket in (*values, *moves)] == [True, True, True, False, True, False]
+    assert Arrived([readback.send()]).rows([values[1], moves[1]])[:, 4].tolist() == [1, 0]
+
+
+def test_gradients_are_found_at_their_parameters(backend: str) -> None:
+    parameters: list[Tensor] = [nn.Parameter(torch.ones(2)) for _ in range(4)]
+    readback = Readback()
+    for number, parameter in enumerate(parameters):
+        parameter.grad = torch.full((2,), float(number))
+    tickets = readback.gradients(parameters)
+    parameters[0].grad, parameters[2].grad = None, torch.ones(2).to_sparse()
+    odd = readback.gradients(parameters)
+    arrived = Arrived([readback.send()])
+    assert arrived.rows(tickets)[:, 4].tolist() == [0, 1, 2, 3]
+    assert [ticket >= 0 for ticket in odd] == [False, True, False, True]
+    assert arrived.rows([odd[1], odd[3]])[:, 4].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("odd", [nan, inf])
+def test_rows_tell_at_once_whether_all_was_finite(odd: float) -> None:
+    table = HostMeter()
+    for values, finite in ([1.0], True), ([1.0, odd], False), ([2.0], True):
+        table.rows.measure(torch.tensor(values))
+        table.rows.measure_all([torch.ones(1)])
+        assert table.send().finite is finite
+    table.rows.measure_all([torch.tensor([odd]), torch.ones(1)])
+    assert not table.send().finite
+
+
+@pytest.mark.parametrize("size", [1, 100, 3 * statistics.SAMPLED])
+def test_copies_tell_whether_a_tensor_is_unchanged(size: int, backend: str) -> None:
+    tensor = torch.ones(size)
+    (saved,) = save([tensor])
+    assert unchanged(tensor, saved)
+    assert not unchanged(tensor.double(), saved)
+    assert not unchanged(torch.ones(2 * size), saved)
+    tensor[0] = 2
+    assert not unchanged(tensor, saved)
+    assert not unchanged(torch.ones(3).to_sparse(), None)
+
+
+def test_a_small_copy_gives_back_the_elements(backend: str) -> None:
+    tensor = torch.arange(6.0).to(torch.bfloat16).view(2, 3)
+    copy = restored(save([tensor])[0], tensor)
+    assert copy is not None
+    assert copy.dtype is tensor.dtype
+    assert copy.tolist() == [0, 1, 2, 3, 4, 5]
+    assert restored(None, tensor) is None
+
+
 def test_what_has_changed_its_shape_cannot_be_compared(backend: str) -> None:
     readback = Readback()
     tensors = [nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5))]
@@ -216,6 +286,16 @@ def test_marks_are_the_same_with_and_without_the_kernel() -> None:
     assert Marks.of(parameters).raw == marks._marks(parameters)
     versions = np.frombuffer(marks.versions(parameters), np.int64).tolist()
     assert versions == [0, -1, 2]
+
+
+def test_marks_tell_who_holds_a_gradient(backend: str) -> None:
+    parameters: list[Tensor] = [nn.Parameter(torch.ones(2)) for _ in range(3)]
+    assert Marks.of(parameters).nothing
+    assert not len(Marks.of(parameters).holders)
+    parameters[0].grad = parameters[2].grad = torch.ones(2)
+    holders = Marks.of(parameters).holders
+    assert holders.tolist() == [0, 2]
+    assert Marks.of(parameters).holders is holders
 
 
 def test_a_run_without_the_kernel_is_recorded_alike(monkeypatch: pytest.MonkeyPatch) -> None:
