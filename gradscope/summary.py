@@ -7,7 +7,7 @@ from math import isfinite, nan
 from gradscope.findings import INDENT, Finding, Line, Report, Role, Severity, markup, plain, summary
 
 MOST_VERDICTS = 8
-UNTRAINED = "nothing was trained, as no optimizer of torch.optim made a step"
+UNTRAINED = "nothing was trained: no optimizer of torch.optim made a step, and no weights were moved by hand"
 
 Key = tuple[str, str, str]
 

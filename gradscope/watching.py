@@ -1,4 +1,4 @@
-"""`watch_everything()`: each model that an optimizer trains is watched by itself, without a word in the program."""
+"""`watch_everything()`: each model that is trained is watched by itself, without a word in the program."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,18 +12,20 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import ReferenceType, ref
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from gradscope.analyzer import Analyzer
 from gradscope.errors import AlreadyWatched
 from gradscope.findings import Finding, Report
+from gradscope.hooks.by_hand import ByHand
 from gradscope.hooks.optimizers import Optimizers
 from gradscope.hooks.owners import roots_of, twins_of
 from gradscope.scope import Scope, open_scopes, paced, watch
 from gradscope.selection import select
 from gradscope.summary import mean_cost
 
+BY_HAND = 0
 FREE_SECONDS = 5.0
 SHARE = 0.02
 
@@ -37,7 +39,7 @@ class Model:
         root: the module, while it lives.
         scope: what watches it; None when nobody does any more.
         reports: of the scopes before, oldest first.
-        optimizers: keys of the optimizers that train it now.
+        optimizers: keys of the optimizers that train it now; `BY_HAND` where none does.
     """
 
     name: str
@@ -59,9 +61,10 @@ def watch_everything(
     """Watch every model that an optimizer trains, from the moment the optimizer is made until the context is left.
 
     A model is the outermost module that holds some of the optimizer's parameters. Each is watched by a scope of its
-    own, which ends when its last optimizer is gone; its report stays. A model that the program watches by itself is
-    left to it, and of two contexts the inner one has it. What goes wrong in here becomes a note, and never reaches the
-    program.
+    own, which ends when its last optimizer is gone; its report stays. While there is no optimizer, a model whose
+    parameters move from one backward to the next is watched from the second one on. A model that the program watches by
+    itself is left to it, and of two contexts the inner one has it. What goes wrong in here becomes a note, and never
+    reaches the program.
 
     Args:
         logdir: where to write TensorBoard data, in a folder for each model; None writes nothing.
@@ -95,6 +98,7 @@ class Everything:
         self._logdir = logdir
         self._on_step = on_step
         self._optimizers = Optimizers(self._made, self._stepped)
+        self._by_hand = ByHand(self.trained_by_hand)
         self._known: dict[int, tuple[ReferenceType[Optimizer], int]] = {}
         self._models: list[Model] = []
         self._gone: list[int] = []
@@ -107,14 +111,13 @@ class Everything:
         self._begin = monotonic()
         gc.callbacks.append(self._collects)
         self._optimizers.start()
+        self._by_hand.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._optimizers.stop()
-        if self._collects in gc.callbacks:
-            gc.callbacks.remove(self._collects)
+        self._fall_silent()
         for model in self._models:
             with self._guarded():
                 _close(model, error)
@@ -142,16 +145,28 @@ class Everything:
 
     def abandon(self) -> None:
         """Listen no more and write nothing: of a process that was forked, its parent does that."""
-        self._optimizers.stop()
-        if self._collects in gc.callbacks:
-            gc.callbacks.remove(self._collects)
+        self._fall_silent()
         for model in self._models:
             if model.scope is not None:
                 model.scope.abandon()
         self._models.clear()
         self._known.clear()
 
+    def trained_by_hand(self, parameters: list[Tensor]) -> None:
+        """Watch the models that hold these, which were moved although no optimizer is there."""
+        self._by_hand.stop()
+        if not self._known:
+            with self._guarded(), self._timed():
+                self._watch_all(roots_of(parameters, self._roots()), parameters, "hand", BY_HAND)
+
+    def _fall_silent(self) -> None:
+        self._optimizers.stop()
+        self._by_hand.stop()
+        if self._collects in gc.callbacks:
+            gc.callbacks.remove(self._collects)
+
     def _made(self, optimizer: Optimizer) -> None:
+        self._by_hand.stop()
         with self._guarded():
             self._clear_up()
             self._look_at(optimizer)
@@ -176,12 +191,16 @@ class Everything:
             return
         with self._timed():
             parameters = [parameter for group in groups for parameter in group["params"]]
-            roots = roots_of(parameters, self._roots()) or twins_of(parameters)
-            if not roots:
-                count = len(parameters)
-                self._note(f"{count} tensor{'s' * (count != 1)} trained by {name}: in no torch.nn.Module")
-            for root in roots:
-                self._watch(root, key)
+            self._watch_all(roots_of(parameters, self._roots()) or twins_of(parameters), parameters, name, key)
+
+    def _watch_all(self, roots: Iterable[nn.Module], parameters: list[Tensor], trainer: str, key: int) -> None:
+        """Watch these models, which hold the parameters; there may be none."""
+        roots = list(roots)
+        if not roots:
+            count = len(parameters)
+            self._note(f"{count} tensor{'s' * (count != 1)} trained by {trainer}: in no torch.nn.Module")
+        for root in roots:
+            self._watch(root, key)
 
     def _watch(self, root: nn.Module, optimizer: int) -> None:
         ours = [model for model in self._models if model.scope is not None and model.scope.shares(root)]

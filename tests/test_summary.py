@@ -41,7 +41,8 @@ def test_many_models_are_summed_up() -> None:
 
 def test_models_that_were_not_trained_are_not_told_of() -> None:
     assert (
-        str(Summary({"Net": Report()})) == "gradscope: nothing was trained, as no optimizer of torch.optim made a step."
+        str(Summary({"Net": Report()}))
+        == "gradscope: nothing was trained: no optimizer of torch.optim made a step, and no weights were moved by hand."
     )
     assert str(Summary(notes=("Net: the program watches it",))) == (
         "not watched: Net: the program watches it\ngradscope: nothing was watched."

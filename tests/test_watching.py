@@ -349,3 +349,88 @@ def test_impossible_options_are_refused_at_once() -> None:
         watch_everything(ignore=["no-such-thing"])
     with pytest.raises(ValueError, match="every=0"):
         watch_everything(every=0)
+
+
+def train_by_hand(model: nn.Module, steps: int, *, zero: bool = True) -> None:
+    for _ in range(steps):
+        if zero:
+            model.zero_grad()
+        model(torch.randn(5, 4)).square().mean().backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.sub_(0.01 * torch.as_tensor(parameter.grad))
+
+
+def test_a_model_that_is_trained_by_hand_is_watched_from_its_second_backward_on() -> None:
+    backward = torch.autograd.backward
+    model = Net()
+    with watch_everything() as everything:
+        train_by_hand(model, 5)
+        assert list(everything.scopes) == ["Net"]
+        assert torch.autograd.backward is backward
+    (report,) = everything.reports().values()
+    assert 3 <= report.steps <= 4
+    assert not report.findings
+
+
+def test_a_fault_of_a_loop_without_an_optimizer_is_found() -> None:
+    with watch_everything() as everything:
+        train_by_hand(Net(), 5, zero=False)
+    (report,) = everything.reports().values()
+    assert [finding.analyzer for finding in report.findings] == ["unzeroed-gradient"]
+
+
+def test_training_by_hand_leaves_the_same_weights() -> None:
+    def weights(*, watched: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = Net()
+        if watched:
+            with watch_everything():
+                train_by_hand(model, 6)
+        else:
+            train_by_hand(model, 6)
+        return [parameter.detach() for parameter in model.parameters()]
+
+    assert all(map(torch.equal, weights(watched=False), weights(watched=True)))
+
+
+def test_where_there_is_an_optimizer_nothing_is_looked_for_by_hand() -> None:
+    backward = torch.autograd.backward
+    model, other = Net(), nn.Linear(4, 1)
+    with watch_everything() as everything:
+        optimizer = sgd(model)
+        assert torch.autograd.backward is backward
+        train(model, optimizer)
+        train_by_hand(other, 3)
+    assert list(everything.reports()) == ["Net"]
+
+
+def test_an_optimizer_from_before_moves_the_weights_and_is_no_hand() -> None:
+    model = Net()
+    optimizer = sgd(model)
+    with watch_everything() as everything:
+        train(model, optimizer, 4)
+        del optimizer
+        gc.collect()
+        assert not everything.scopes
+    (report,) = everything.reports().values()
+    assert report.steps
+
+
+def test_tensors_of_no_model_that_are_trained_by_hand_are_noted() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    with watch_everything() as everything:
+        for _ in range(3):
+            weight.square().sum().backward()
+            weight.data -= 0.1 * torch.as_tensor(weight.grad)
+            weight.grad = None
+    assert everything.notes == ("1 tensor trained by hand: in no torch.nn.Module",)
+
+
+def test_gradients_without_training_are_nothing_to_watch() -> None:
+    model = Net()
+    with watch_everything() as everything:
+        for _ in range(5):
+            model(torch.randn(5, 4, requires_grad=True)).sum().backward()
+    assert not everything.reports()
+    assert not everything.notes

@@ -133,7 +133,7 @@ def _deliberate(verification: Verification, wrong: Sequence[Derivative], names: 
     """Message, reason and fix of a gradient that may be meant."""
     function = verification.function
     if verification.identity:
-        change = _change(wrong[0]) if len(wrong) == 1 else "changes its gradients"
+        change = _change(wrong[0], verification.step) if len(wrong) == 1 else "changes its gradients"
         return (
             f"{function} returns its input as it is, and {change}",
             "gradient reversal, scaling and clipping do this on purpose",
@@ -165,10 +165,12 @@ def _disproportion(factor: float) -> str:
     return f"is {factor:.4g} times what it should be: a factor of {1 / factor:.4g} is missing"
 
 
-def _change(wrong: Derivative) -> str:
-    """What an identity does to its gradient."""
-    if wrong.missing or not wrong.computed:
+def _change(wrong: Derivative, step: int) -> str:
+    """What an identity does to its gradient, in the step in which it was called again: a factor may grow later."""
+    if wrong.missing:
         return f"stops the gradient of {wrong.name!r}"
+    if not wrong.computed:
+        return f"multiplies the gradient of {wrong.name!r} by 0 in step {step}"
     if wrong.factor is None:
         return f"changes the gradient of {wrong.name!r}"
     reversal = ": gradient reversal" if wrong.factor < 0 else ""

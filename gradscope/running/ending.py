@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,10 +56,19 @@ def _show(error: BaseException) -> None:
 
 
 def _theirs(traceback: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that begins in the program."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_OURS):
+    """A traceback without frames of ours."""
+    theirs = [each for each in _chain(traceback) if not each.tb_frame.f_code.co_filename.startswith(_OURS)]
+    following = None
+    for each in reversed(theirs):
+        each.tb_next = following
+        following = each
+    return following
+
+
+def _chain(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
         traceback = traceback.tb_next
-    return traceback
 
 
 def _silent(_kind: type[BaseException], _error: BaseException, _traceback: TracebackType | None) -> None:

@@ -1,10 +1,37 @@
-"""Calls back when the first optimizer is made: before that nothing trains, and nothing of ours has to be loaded."""
+"""Calls back when training begins: before that nothing of ours has to be loaded."""
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("__init__", "__setstate__")  # as of one that is copied, or comes from another process
+
+
+def when_training_begins(then: "Callable[[list[Tensor]], object]") -> Callable[[], None]:
+    """Call `then` right before the first optimizer is made or, if parameters are trained without one, with those.
+
+    It may not raise. Returns what calls this off.
+    """
+    from gradscope.hooks.by_hand import ByHand
+
+    def made() -> None:
+        by_hand.stop()
+        then([])
+
+    def moved(parameters: "list[Tensor]") -> None:
+        wait_no_more()
+        then(parameters)
+
+    def call_off() -> None:
+        by_hand.stop()
+        wait_no_more()
+
+    by_hand, wait_no_more = ByHand(moved), when_first_optimizer(made)
+    by_hand.start()
+    return call_off
 
 
 def when_first_optimizer(then: Callable[[], object]) -> Callable[[], None]:

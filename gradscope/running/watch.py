@@ -1,4 +1,4 @@
-"""Watches what a process trains, from its first optimizer on, and never disturbs it."""
+"""Watches what a process trains, from the moment it begins to, and never disturbs it."""
 
 import os
 import sys
@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gradscope.running.arrival import when_imported
-from gradscope.running.first import when_first_optimizer
+from gradscope.running.first import when_training_begins
 from gradscope.running.options import Options
 from gradscope.settings import begin, end
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gradscope.summary import Summary
     from gradscope.watching import Everything
 
@@ -19,7 +21,7 @@ class Watch:
     """Between `start` and `end`, whatever this process trains is watched.
 
     Nothing is imported before the program has imported torch, for what it sets up first has to count; and nothing
-    before it makes an optimizer, for processes that train nothing shall not pay.
+    before it trains, for processes that train nothing shall not pay.
     """
 
     def __init__(self, options: Options, on_step: "Callable[[Everything], object] | None" = None) -> None:
@@ -61,10 +63,10 @@ class Watch:
 
     def _torch_is_there(self) -> None:
         if "gradscope.watching" in sys.modules:
-            self._begin()
+            self._begin([])
             return
         try:
-            self._wait = when_first_optimizer(self._begin)
+            self._wait = when_training_begins(self._begin)
         except Exception as error:  # noqa: BLE001  the program runs on, whatever has become of us
             self._failure = f"anything: {error!r}"
 
@@ -73,7 +75,8 @@ class Watch:
         self._call_off()
         self._wait()
 
-    def _begin(self) -> None:
+    def _begin(self, trained: "list[Tensor]") -> None:
+        """Watch what optimizers train from now on, and what is trained without one."""
         try:
             from gradscope.watching import watch_everything
 
@@ -84,5 +87,7 @@ class Watch:
                 budget=options.budget,
                 on_step=self._on_step,
             ).__enter__()
+            if trained:
+                self._everything.trained_by_hand(trained)
         except Exception as error:  # noqa: BLE001  the program runs on, whatever has become of us
             self._failure = f"anything: {error!r}"

@@ -91,6 +91,7 @@ def test_fires_for_each_function() -> None:
         (Derivative("x", 0.9, factor=0.1), "multiplies the gradient of 'x' by 0.1"),
         (Derivative("x", 0.9), "changes the gradient of 'x'"),
         (Derivative("x", 1.0, missing=True), "stops the gradient of 'x'"),
+        (Derivative("x", 1.0, computed=0.0), "multiplies the gradient of 'x' by 0 in step 2"),
     ],
 )
 def test_an_identity_that_changes_its_gradient_is_a_note(derivative: Derivative, change: str) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from running.commands import environment, gradscope_run, python
 
-NOTHING = "gradscope: nothing was trained, as no optimizer of torch.optim made a step.\n"
+NOTHING = (
+    "gradscope: nothing was trained: no optimizer of torch.optim made a step, and no weights were moved by hand.\n"
+)
 
 LOOK = """
 import sys

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from running.commands import PROGRAMS, own_main
+from running.commands import PROGRAMS, gradscope_run, own_main, python
 
 from gradscope.cli import main
 from gradscope.running.programs import Program
@@ -62,3 +62,11 @@ def test_options_decide_what_counts(options: list[str], status: int, capsys: pyt
 def test_every_fixes_which_steps_are_observed(capsys: pytest.CaptureFixture[str]) -> None:
     assert watched("sick", "--every", "4") == 0
     assert "in 12 steps, 3 observed" in capsys.readouterr().err
+
+
+def test_a_traceback_through_a_backward_holds_no_frame_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text("import torch\n\ntorch.ones(()).backward()\n")
+    bare, watched = python("fails.py", cwd=tmp_path), gradscope_run("fails.py", cwd=tmp_path)
+    assert "does not require grad" in bare.stderr
+    assert watched.returncode == bare.returncode
+    assert watched.stderr.startswith(bare.stderr)

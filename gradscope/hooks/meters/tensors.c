@@ -2,7 +2,7 @@
 
 #include "kernel.h"
 
-#define HEAP ((size_t)1 << 40) /* an address beyond it is no offset into memory that was freed */
+#define HEAP (1ULL << 40) /* an address beyond it is no offset into memory that was freed */
 
 /* What gives an attribute of a plain tensor without a search through its class. */
 typedef struct {
