@@ -102,4 +102,6 @@ def mean_cost(reports: Collection[Report]) -> float:
     known = [report for report in reports if isfinite(report.cost)]
     if reports and not known:
         return nan
+    if len(known) == 1:  # as it is: a product with its steps may be rounded
+        return known[0].cost
     return sum(report.cost * report.steps for report in known) / max(1, sum(report.steps for report in known))

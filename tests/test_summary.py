@@ -81,6 +81,12 @@ def test_costs_are_averaged_over_the_steps_whose_cost_is_known() -> None:
     assert json.loads(dumps(Summary({"G": unknown, "D": unknown})))["cost"] is None
 
 
+def test_the_cost_of_a_single_model_is_not_rounded() -> None:
+    rounded = 0.4095103108317416
+    assert rounded * 3 / 3 != rounded
+    assert mean_cost([replace(report(steps=3), cost=rounded)]) == rounded
+
+
 def test_a_page_is_inert_whatever_the_program_is_called() -> None:
     made = page(Summary({"<u>": report(NASTY)}), "</title><script>")
     assert "<script>" not in made
