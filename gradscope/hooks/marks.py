@@ -89,11 +89,3 @@ def _marks(parameters: list[Tensor]) -> bytes:
 def version(tensor: Tensor) -> int:
     """How often a tensor was written to; -1 for inference tensors, which do not count that."""
     return -1 if tensor.is_inference() else tensor._version
-
-
-def versions(parameters: list[Tensor]) -> bytes:
-    """How often each parameter's gradient was written to, -1 where there is none: quick to compare."""
-    if host.AVAILABLE:
-        return host.versions(parameters)
-    pairs = Marks(_marks(parameters))
-    return np.where(pairs.present, pairs.pairs[:, 1], -1).tobytes()

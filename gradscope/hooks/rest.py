@@ -98,7 +98,8 @@ class Rest:
             return True
         (fits, finite), usage, self._look = look, NOTHING, None
         if finite is None:  # on a device: the answer comes later
-            tickets = self._recorder.readback.measure_all(self._pattern.gradients())
+            gradients = [parameter.grad for parameter in self._pattern.sample if parameter.grad is not None]
+            tickets = self._recorder.readback.measure_all(gradients)
             usage = Usage(checked=tuple(ticket for ticket in tickets if ticket >= 0))
         self._close_step(list(self._events) if finite else [(_told(event, finite), usage) for event, _ in self._events])
         before, self._owners = self._owners, self._owned_now()
@@ -110,7 +111,7 @@ class Rest:
         """Follow everything in full from here on. What the backward of a step that has begun has done, it has done."""
         if self._pattern is None:
             return
-        renewed = self._pattern.renewed(self._pattern.gradients())
+        renewed = self._pattern.renewed()
         self._recorder.settle()
         self._recorder.log.events = list(self._recorder.log.events)  # the steps that have passed share it
         if self._turn:
@@ -127,16 +128,20 @@ class Rest:
 
     def _take_turn(self, pattern: Pattern) -> tuple[bool, bool | None] | None:
         """Whether the step was like the last and its gradients finite; None if another optimizer has to step in it."""
-        gradients = pattern.gradients()
         if self._turn == 0:
-            self._renewed = pattern.renewed(gradients)
+            self._renewed = pattern.renewed()
         self._turn = (self._turn + 1) % len(self._optimizers)
         if self._turn:
             return None
-        fits, finite = pattern.look(gradients)
+        fits, finite = pattern.look()
+        if not fits:
+            self._notice_modes()
+        return fits and self._renewed, finite
+
+    def _notice_modes(self) -> None:
         last = self._optimizers[-1]()
-        changed = last is not None and self._modes.changed(last)
-        return fits and self._renewed and not changed, finite
+        if last is not None:
+            self._modes.changed(last)
 
     def _owned_now(self) -> list[Indices]:
         optimizers = [known() for known in self._optimizers]

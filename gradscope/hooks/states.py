@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradscope.hooks.column import Column
 from gradscope.hooks.marks import Marks
-from gradscope.hooks.pattern import Pattern
+from gradscope.hooks.pattern import Pattern, pattern
 from gradscope.hooks.registry import NOBODY, Indices, Registry
 from gradscope.hooks.samples import Samples
 from gradscope.hooks.transfer import Readback, Ticket
@@ -195,7 +195,8 @@ class GradientStates:
             return None
         advance = np.where(self._zeroed, self._marks.versions - self._closed.versions, 0)
         chosen = [self._tensors[i] for i in (sample[0], sample[-1])]
-        return Pattern(self._tensors, chosen, advance, rewritten=rewritten)
+        modules = list(self.registry.roots.values())
+        return pattern(self._tensors, chosen, modules, advance, rewritten=rewritten)
 
     def resume(self, used: Indices, fresh: Indices) -> None:
         """Steps went by that were like the last one: take up the thread, with gradients that were used or not yet."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradscope.hooks.meters.meter import OnHost
 
@@ -66,6 +66,8 @@ def held(marks: bytes) -> bytes:
     return _kernel.held(marks)
 
 
-def versions(parameters: list[Tensor]) -> bytes:
-    """How often each parameter's gradient was written to, as one int64; -1 where there is none."""
-    return _kernel.versions(parameters)
+def pattern(
+    parameters: list[Tensor], sample: list[Tensor], modules: list[nn.Module], advance: bytes, rewritten: bool
+) -> "_kernel.Pattern":
+    """See hooks/pattern.py; `advance` is one int64 for each parameter."""
+    return _kernel.Pattern(parameters, sample, modules, advance, rewritten)

@@ -4,8 +4,6 @@
 
 #include <math.h>
 
-enum { ZERO, FINITE, ODD };
-
 static PyObject *sample(PyObject *tensor)
 {
     Flat flat;
@@ -32,27 +30,17 @@ static PyObject *kernel_save(PyObject *Py_UNUSED(module), PyObject *tensors)
     return saved;
 }
 
-/* Of each parameter the two numbers that `mark` gives; of one number the second, -1 where there is no gradient. */
-static PyObject *told(PyObject *parameters, int numbers)
+static PyObject *kernel_marks(PyObject *Py_UNUSED(module), PyObject *parameters)
 {
     if (!PyList_Check(parameters))
         return PyErr_Format(PyExc_TypeError, "parameters must be a list");
     Py_ssize_t count = PyList_Size(parameters);
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, count * numbers * (Py_ssize_t)sizeof(int64_t));
-    int64_t *next = bytes == NULL ? NULL : (int64_t *)PyBytes_AsString(bytes);
-    for (Py_ssize_t i = 0; next != NULL && i < count; i++) {
-        int64_t pair[2];
-        mark(PyList_GetItem(parameters, i), pair);
-        if (numbers == 2)
-            *next++ = pair[0];
-        *next++ = numbers == 2 || pair[0] ? pair[1] : -1;
-    }
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, count * 2 * (Py_ssize_t)sizeof(int64_t));
+    int64_t *pairs = bytes == NULL ? NULL : (int64_t *)PyBytes_AsString(bytes);
+    for (Py_ssize_t i = 0; pairs != NULL && i < count; i++)
+        mark(PyList_GetItem(parameters, i), pairs + 2 * i);
     return bytes;
 }
-
-static PyObject *kernel_marks(PyObject *Py_UNUSED(module), PyObject *parameters) { return told(parameters, 2); }
-
-static PyObject *kernel_versions(PyObject *Py_UNUSED(module), PyObject *parameters) { return told(parameters, 1); }
 
 static PyObject *kernel_held(PyObject *Py_UNUSED(module), PyObject *marks)
 {
@@ -66,7 +54,7 @@ static PyObject *kernel_held(PyObject *Py_UNUSED(module), PyObject *marks)
     return flags;
 }
 
-static char glance_at(const Flat *flat)
+Seen glance_at(const Flat *flat)
 {
     double row[ROW];
     reduce_elements(flat->data, flat->count, flat->dtype, row);
@@ -87,7 +75,7 @@ static PyObject *kernel_glance(PyObject *Py_UNUSED(module), PyObject *tensors)
             Py_DECREF(seen);
             Py_RETURN_NONE;
         }
-        PyBytes_AsString(seen)[i] = glance_at(&flat);
+        PyBytes_AsString(seen)[i] = (char)glance_at(&flat);
     }
     return seen;
 }
@@ -98,8 +86,6 @@ static PyMethodDef methods[] = {
     {"save", kernel_save, METH_O, "save(tensors) -> list[bytes | None]: a sample of each; None where it is not plain."},
     {"marks", kernel_marks, METH_O, "marks(parameters) -> bytes: (id, version) of each gradient, two int64; (0, 0) for none."},
     {"held", kernel_held, METH_O, "held(marks) -> bytes: of each pair of marks 1 where there is a gradient, else 0."},
-    {"versions", kernel_versions, METH_O,
-     "versions(parameters) -> bytes: how often each gradient was written to, as one int64; -1 for none."},
     {"glance", kernel_glance, METH_O,
      "glance(tensors) -> bytes | None: of each 0 if all is zero, 2 if not all is finite, else 1; None: one is not plain."},
     {NULL, NULL, 0, NULL},
@@ -118,7 +104,7 @@ PyMODINIT_FUNC PyInit__kernel(void)
     choose_instructions();
     if (module != NULL
         && (prepare_tap() < 0 || add(module, make_rows_type()) || add(module, make_tap_type())
-            || add(module, make_output_type())))
+            || add(module, make_output_type()) || add(module, make_pattern_type())))
         Py_CLEAR(module);
     return module;
 }

@@ -1,5 +1,5 @@
 /* What the files of the compiled kernel share: tensors.c says what a tensor is, rows.c keeps what was measured of
-   tensors, tap.c is the hooks' short way to it.
+   tensors, tap.c is the hooks' short way to it, pattern.c the look at a step that was not observed.
 
    Nothing here calls torch's kernels: of a tensor only its address, size and dtype are asked for, by the attributes
    that Python code would use, so that the module needs no header of torch and no particular version of it. */
@@ -80,10 +80,21 @@ PyTypeObject *make_rows_type(void);
 /* Measure elements into the next row and return its number; -1 with an error set. Holds the interpreter's lock. */
 Py_ssize_t measure_flat(Rows *rows, const Flat *flat);
 
+/* kernel.c */
+
+typedef enum { ZERO, FINITE, ODD } Seen;
+
+/* What the elements are, all of them. */
+Seen glance_at(const Flat *flat);
+
 /* tap.c */
 
 int prepare_tap(void);
 PyTypeObject *make_tap_type(void);
 PyTypeObject *make_output_type(void);
+
+/* pattern.c */
+
+PyTypeObject *make_pattern_type(void);
 
 #endif
