@@ -88,12 +88,12 @@ _FORMULAS: Mapping[Statistic, Callable[[Floats, Floats, Floats, Floats, Floats],
 
 def derive(stored: Floats, statistic: Statistic) -> Floats:
     """One statistic of shape (...) from stored ones of shape (..., 5); NaN where nothing was measured."""
-    columns: Floats = np.moveaxis(stored, -1, 0)
-    count: Floats = columns[0]
+    count: Floats = stored[..., 0]
     if statistic is Statistic.COUNT:
         return count
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return np.where(count > 0, _FORMULAS[statistic](*columns), np.nan)
+        values = _FORMULAS[statistic](count, stored[..., 1], stored[..., 2], stored[..., 3], stored[..., 4])
+        return np.where(count > 0, values, np.nan)
 
 
 def _finite(stored: Floats) -> bool:
@@ -107,9 +107,10 @@ def _finite(stored: Floats) -> bool:
 def _part(stored: Floats | None, columns: Columns) -> Floats:
     """The rows of some sites, in ascending order; those that were not known then are unmeasured."""
     rows = NOTHING if stored is None else stored
+    if not len(columns) or columns[-1] < len(rows):
+        return rows[columns]
     known = columns[: columns.searchsorted(len(rows))]
-    missing = len(columns) - len(known)
-    return np.concatenate([rows[known], np.tile(UNMEASURED, (missing, 1))]) if missing else rows[known]
+    return np.concatenate([rows[known], np.tile(UNMEASURED, (len(columns) - len(known), 1))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Site:
     @property
     def path(self) -> str:
         """The full name: "encoder.0.weight" for a parameter, "encoder.0" for an output."""
-        return ".".join(part for part in (self.module, self.name) if part) or ROOT
+        return f"{self.module}.{self.name}" if self.module and self.name else self.module or self.name or ROOT
 
 
 ByKind: TypeAlias = Mapping[Kind, tuple[Columns, tuple[Site, ...]]]
@@ -348,7 +349,8 @@ def _columns_of(sites: tuple[Site, ...]) -> ByKind:
         for column, site in enumerate(sites):
             found[site.kind].append(column)
         by_kind = {kind: (np.array(at, np.intp), tuple(sites[column] for column in at)) for kind, at in found.items()}
-        known = _last = sites, by_kind
+        known = sites, by_kind
+    _last = sites, known[1]  # the next of this run has the very same ones, and is compared at once
     return known[1]
 
 

@@ -60,10 +60,10 @@ class Growth(NamedTuple):
 
 def slope(recording: Recording, toward_input: Literal["falls", "grows"], limits: Limits) -> Slope | None:
     """The slope of the gradients, if they fall (or grow) from the loss toward the input as `limits` say."""
-    rows = _backwards(recording)
-    last, decades = next(rows, (0, ()))
-    if not decades or min(map(_range, decades)) < np.log10(limits.factor):
+    if recording.once(_least_range) < np.log10(limits.factor):
         return None
+    rows = _backwards(recording)
+    last, decades = next(rows)
     sign = 1.0 if toward_input == "falls" else -1.0
     leaves = _leaves(recording.sites_of(GRADIENT))
     agreeing, least = list[int](), limits.steps
@@ -159,6 +159,12 @@ def _backwards(recording: Recording) -> Iterator[tuple[int, tuple[Floats, Floats
         rms, norm = (_decades(recording.at(row, GRADIENT, each)) for each in (Statistic.RMS, Statistic.NORM))
         if np.isfinite(rms).any():
             yield row, (rms, norm)
+
+
+def _least_range(recording: Recording) -> float:
+    """Over how many decades the last gradients are spread, by rms or by norm, whichever is less; -inf without any."""
+    _, decades = next(_backwards(recording), (0, ()))
+    return min(map(_range, decades), default=-inf)
 
 
 def _decades(values: Floats) -> Floats:

@@ -84,13 +84,18 @@ class GrowingGraph(Analyzer):
             yield self._found(recording, grows, passes[:, grows[0]])
 
     def _passes(self, recording: Recording) -> Floats | None:
-        """Gradients per forward, of shape (last steps, sites); None where these steps do not follow each other."""
+        """Gradients per forward, of shape (last steps, sites).
+
+        None where these steps do not follow each other, or one received as many as the other.
+        """
         last = recording.observed[-self.steps :]
         if len(last) < self.steps or last[-1].index - last[0].index != self.steps - 1:
             return None
         sites = recording.sites_of(Kind.ACTIVATION)
         columns = {site.path: column for column, site in enumerate(sites)}
         ran, came = (_counts(recording, kind, self.steps) for kind in (Kind.ACTIVATION, Kind.ACTIVATION_GRADIENT))
+        if (came == came[0]).all():
+            return None
         constant = (ran == ran[-1]).all(axis=0) & (ran[-1] > 0)
         passes = np.zeros(came.shape)
         for column, site in enumerate(recording.sites_of(Kind.ACTIVATION_GRADIENT)):

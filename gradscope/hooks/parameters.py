@@ -1,6 +1,7 @@
 """Measures parameters, their gradients and their updates, once per observed step."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from operator import attrgetter
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from gradscope.records import Kind
 Signature = tuple[int, ...]
 
 KINDS = (Kind.PARAMETER, Kind.PARAMETER_GRADIENT, Kind.UPDATE)
+REQUIRES_GRAD = attrgetter("requires_grad")
 Measured = Callable[[Tensor], Tensor | None]  # what of a parameter is measured
 
 
@@ -45,6 +47,7 @@ class Parameters:
         self._kept_before: dict[int, Tensor] = {}
         self._owned: WeakKeyDictionary[torch.optim.Optimizer, tuple[Signature, Indices]] = WeakKeyDictionary()
         self._generation = 0
+        self._tensors: list[Tensor] = []
         self._known: dict[Kind, dict[int, int]] = {kind: {} for kind in KINDS}
         self._last: tuple[Indices, Group] | None = None
 
@@ -72,15 +75,13 @@ class Parameters:
         self._follow_registry()
         if self._before:
             return
-        items = self._registry.parameters
-        chosen = [i for i, item in enumerate(items) if item.parameter.requires_grad]
-        self._before = save([items[i].parameter for i in chosen])
-        if len(chosen) < len(items):
-            saved = dict(zip(chosen, self._before, strict=True))
-            self._before = [saved.get(i) for i in range(len(items))]
+        items, tensors = self._registry.parameters, self._tensors
+        trained = list(map(REQUIRES_GRAD, tensors))
+        saved = iter(save(tensors if all(trained) else [*compress(tensors, trained)]))
+        self._before = [next(saved) if chosen else None for chosen in trained]
         if self._recorder.keep:
-            kept = (i for i in chosen if self._recorder.kept.wants(items[i].path, items[i].module))
-            self._kept_before = {i: items[i].parameter.detach().clone() for i in kept}
+            wanted = (i for i, item in enumerate(items) if self._recorder.kept.wants(item.path, item.module))
+            self._kept_before = {i: tensors[i].detach().clone() for i in wanted if trained[i]}
 
     def gradients(self, indices: Indices) -> None:
         """Measure what `.grad` holds now. After a step it is unscaled: fused optimizers write that back, too."""
@@ -113,6 +114,7 @@ class Parameters:
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             self._known = {kind: {} for kind in KINDS}
+            self._tensors = [item.parameter for item in self._registry.parameters]
             self._last = None
             self.forget()
 

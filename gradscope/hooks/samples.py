@@ -1,6 +1,6 @@
 """A few small gradients of each optimizer: they speak for all of them where values have to be looked at."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -53,11 +53,10 @@ class Samples:
             self._known[key] = list(self._chosen(indices))
         return self._known[key]
 
-    def measured(self, sample: Iterable[int]) -> dict[int, Ticket]:
+    def measured(self, sample: list[int]) -> dict[int, Ticket]:
         """Measure those that have a gradient, as far as it can be measured."""
-        gradients = {i: gradient for i in sample if (gradient := self._tensors[i].grad) is not None}
-        tickets = self._readback.measure_all(list(gradients.values()))
-        return {i: ticket for i, ticket in zip(gradients, tickets, strict=True) if ticket >= 0}
+        tickets = self._readback.gradients([self._tensors[i] for i in sample])
+        return {i: ticket for i, ticket in zip(sample, tickets, strict=True) if ticket >= 0}
 
     def all_zero(self, sample: list[int]) -> bool:
         """Whether all are zero, as far as the host can tell at once."""

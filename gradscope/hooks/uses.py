@@ -37,11 +37,13 @@ class Uses:
     _clock: int = 0
     _began: dict[int, int] = field(default_factory=dict)
     _witnesses: dict[int, tuple[int, Witness]] = field(default_factory=dict)
+    _latest: dict[int, tuple[Indices, int]] = field(default_factory=dict)
 
     def forget(self, parameters: int) -> None:
         """The parameters are others now, and so many."""
         self._by, self._when = np.zeros(parameters, np.int64), np.zeros(parameters, np.int64)
         self._witnesses.clear()
+        self._latest.clear()
 
     def begins(self, owner: int) -> None:
         """An optimizer begins its step; what is used until it ends is used by the optimizers that it calls."""
@@ -51,15 +53,25 @@ class Uses:
 
     def note(self, indices: Indices, owner: int, sample: tuple[int, Tensor] | None) -> None:
         """An optimizer has used these gradients, of which `sample` is one with the index of its parameter."""
-        self._by[indices], self._when[indices] = owner, self._clock
+        known = self._latest.get(owner)
+        if len(self._latest) >= MANY or (known is not None and known[0] is not indices):
+            self._settle()
+        self._latest[owner] = indices, self._clock
         self._clock += 1
         if len(self._witnesses) >= MANY:
             self._witnesses.clear()
         if sample is not None:
             self._witnesses[owner] = sample[0], Witness(sample[1])
 
+    def _settle(self) -> None:
+        """Write down the uses that were noted lately: mostly the next step of an optimizer uses the same ones anew."""
+        for owner, (indices, when) in sorted(self._latest.items(), key=lambda item: item[1][1]):
+            self._by[indices], self._when[indices] = owner, when
+        self._latest.clear()
+
     def by_itself(self, indices: Indices, owner: int, tensors: list[Tensor]) -> Indices:
         """Those that the optimizer itself used in its last step, if its witness says that none has come anew."""
+        self._settle()
         index, witness = self._witnesses.get(owner, (-1, None))
         mine = np.asarray(indices[self._by[indices] == owner])
         same = witness is not None and index in mine and witness.same(tensors[index].grad)
@@ -67,5 +79,6 @@ class Uses:
 
     def by_others(self, indices: Indices, owner: int) -> Indices:
         """Those that another optimizer had used before this one began its step."""
+        self._settle()
         others = (self._by[indices] != owner) & (self._by[indices] != 0)
         return np.asarray(indices[others & (self._when[indices] < self._began.get(owner, 0))])

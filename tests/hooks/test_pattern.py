@@ -78,9 +78,7 @@ def test_without_gradients_nothing_is_renewed(make: Callable[..., Pattern], mode
 
 
 @pytest.mark.parametrize("index", [0, 2])
-def test_a_gradient_that_is_written_to_once_more(
-    make: Callable[..., Pattern], model: nn.Module, index: int
-) -> None:
+def test_a_gradient_that_is_written_to_once_more(make: Callable[..., Pattern], model: nn.Module, index: int) -> None:
     seen = make(model)
     backward(model)
     gradient(model, index).mul_(2)
@@ -116,9 +114,7 @@ def test_what_is_not_finite(make: Callable[..., Pattern], model: nn.Module, valu
 
 
 @pytest.mark.parametrize("rewritten", [True, False])
-def test_zeros_where_others_write_to_gradients(
-    make: Callable[..., Pattern], model: nn.Module, rewritten: bool
-) -> None:
+def test_zeros_where_others_write_to_gradients(make: Callable[..., Pattern], model: nn.Module, rewritten: bool) -> None:
     seen = make(model, rewritten=rewritten)
     next(model.parameters()).grad = torch.zeros(4)  # nobody glances at this one
     assert seen.look() == GOOD
