@@ -95,6 +95,7 @@ def measured(program: Program, bare: float, options: Namespace) -> dict[str, Fig
     for way in chosen(WHOLE, options.ways):
         runs = max(1, round(ENOUGH_SECONDS / (options.steps * bare)))
         turns = turns_of(bare, WATCHED_TO_A_BARE)
+        wholly(program, way, turns, 1)  # a process loads the modules that a way needs once, not in each run
         parts = [part for _ in range(runs) for part in wholly(program, way, turns, options.steps)]
         found[way.name] = _said(way.name, total(parts), f"{runs} x {options.steps} steps; {program.report()}")
     others = [*IN_TURNS, *(peer.way for peer in PEERS if peer.version)]
