@@ -385,6 +385,27 @@ def test_a_healthy_program_raises_no_alarm(program: Program) -> None:
     assert not alarms, "\n".join(alarms)
 
 
+def critic() -> gradscope.Scope:
+    net = nn.Sequential(nn.Linear(6, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+
+    def loss() -> Tensor:
+        true, fake = torch.randn(16, 6) + 1, torch.randn(16, 6)
+        mixed = (true + fake).div(2).requires_grad_()
+        (slope,) = torch.autograd.grad(net(mixed).sum(), mixed, create_graph=True)
+        output: Tensor = net(fake).mean() - net(true).mean() + 10 * (slope.norm(dim=1) - 1).square().mean()
+        return output
+
+    return fit(net, loss)
+
+
+@pytest.mark.parametrize("program", [ranking_whose_bias_cancels_out, critic], ids=lambda program: program.__name__)
+def test_a_bias_whose_gradients_cancel_is_not_even_a_note(program: Program) -> None:
+    torch.manual_seed(0)
+    scope = program()
+    assert not scope.findings
+    assert scope.report().steps == STEPS
+
+
 def test_zeros_that_nothing_explains_are_a_note() -> None:
     (finding,) = weight_of_an_auxiliary_loss_that_is_still_zero().findings
     assert (finding.analyzer, finding.severity) == ("zero-gradient", Severity.NOTE)

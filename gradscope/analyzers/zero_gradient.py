@@ -35,8 +35,9 @@ class ZeroGradient(Analyzer):
     ## What it is not
     LoRA with B = 0, ReZero, zero-initialised last layers and gammas (one factor is zero, and the other one's gradient
     is not: it moves in the first step), a warm-up that begins with a learning rate of zero, a loss of exactly zero,
-    experts that get no tokens, rows of an embedding that do not occur, biases before a normalisation, dead units and
-    saturated activations, rounding (those are findings of their own).
+    experts that get no tokens, rows of an embedding that do not occur, biases before a normalisation, biases whose gradients
+    cancel (the last one of a WGAN's critic, or of what scores the two sides of a comparison), dead units and saturated
+    activations, rounding (those are findings of their own).
 
     ## How to fix it
     Give one of the two factors random values (`torch.nn.init.kaiming_uniform_`), and keep only the other one at zero.
@@ -129,7 +130,7 @@ class ZeroGradient(Analyzer):
         )
 
     def _rest(self, recording: Recording, still: Sequence[Idle], known: Collection[str]) -> Iterator[Finding]:
-        explained = {*known, *_explained(recording)}
+        explained = {*known, *_explained(recording), *_cancelling(recording)}
         left = [each for each in still if each.rows >= self.patience and each.parameter.path not in explained]
         silent = {each.parameter.path for each in idle(recording)}
         fed = [p for p in recording.parameters if p.trainable and p.contributions and p.path not in silent]
@@ -161,6 +162,14 @@ def _explained(recording: Recording) -> Iterator[str]:
     dead = [stall.operation for stall in found if is_dead(stall)]
     for operation in flow_of(recording.operations).downstream(dead):  # whatever they multiply is zero
         yield from operation.parameters
+
+
+def _cancelling(recording: Recording) -> Iterator[str]:
+    """Biases that are added to what receives more than zeros: its elements cancel, and the loss is the same for any."""
+    for stall in stalls(recording):
+        for each in (victim.parameter for victim in stall.victims):
+            if each.path.endswith("bias") and not {each.path, *each.aliases}.isdisjoint(stall.operation.parameters):
+                yield each.path
 
 
 def _once(recording: Recording, victims: Sequence[Idle]) -> tuple[Idle, ...]:
