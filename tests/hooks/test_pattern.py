@@ -105,11 +105,12 @@ def test_gradients_that_are_zeroed_in_place_and_added_to(make: Callable[..., Pat
     assert seen.look() == (False, True)
 
 
+@pytest.mark.parametrize("index", [1, 2])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite(make: Callable[..., Pattern], model: nn.Module, value: float) -> None:
+def test_what_is_not_finite(make: Callable[..., Pattern], model: nn.Module, value: float, index: int) -> None:
     seen = make(model)
     backward(model)
-    gradient(model, 2)[3] = value
+    gradient(model, index)[3] = value
     assert seen.look() == (False, False)
 
 
