@@ -35,9 +35,9 @@ class ZeroGradient(Analyzer):
     ## What it is not
     LoRA with B = 0, ReZero, zero-initialised last layers and gammas (one factor is zero, and the other one's gradient
     is not: it moves in the first step), a warm-up that begins with a learning rate of zero, a loss of exactly zero,
-    experts that get no tokens, rows of an embedding that do not occur, biases before a normalisation, biases whose gradients
-    cancel (the last one of a WGAN's critic, or of what scores the two sides of a comparison), dead units and saturated
-    activations, rounding (those are findings of their own).
+    experts that get no tokens, rows of an embedding that do not occur, biases before a normalisation, biases whose
+    gradients cancel (the last one of a WGAN's critic, or of what scores the two sides of a comparison), dead units and
+    saturated activations, rounding (those are findings of their own).
 
     ## How to fix it
     Give one of the two factors random values (`torch.nn.init.kaiming_uniform_`), and keep only the other one at zero.
