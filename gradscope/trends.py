@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from math import inf, isnan, sqrt
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from gradscope.records import Floats, Kind, Recording, Site, Statistic, StepEnd
 
 GRADIENT = Kind.ACTIVATION_GRADIENT
+
+Decades: TypeAlias = tuple[int, tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,14 @@ class Growth(NamedTuple):
 
 def slope(recording: Recording, toward_input: Literal["falls", "grows"], limits: Limits) -> Slope | None:
     """The slope of the gradients, if they fall (or grow) from the loss toward the input as `limits` say."""
-    if recording.once(_least_range) < np.log10(limits.factor):
+    latest = recording.once(_latest)
+    if latest is None or min(map(_range, latest[1])) < np.log10(limits.factor):
         return None
-    rows = _backwards(recording)
-    last, decades = next(rows)
+    last, decades = latest
     sign = 1.0 if toward_input == "falls" else -1.0
     leaves = _leaves(recording.sites_of(GRADIENT))
     agreeing, least = list[int](), limits.steps
-    for row, curves in chain([(last, decades)], rows):
+    for row, curves in chain([latest], _backwards(recording, last)):
         if not all(rises(sign * curve[leaves], limits) for curve in curves):
             break
         agreeing.append(row)
@@ -153,18 +155,17 @@ def _norm(stored: Floats) -> float:
     return inf if isnan(squares) else sqrt(squares)
 
 
-def _backwards(recording: Recording) -> Iterator[tuple[int, tuple[Floats, Floats]]]:
-    """The rows that hold gradients, from the last one back, each with their rms and norm in decades."""
-    for row in reversed(range(len(recording.observed) if recording.sites_of(GRADIENT) else 0)):
+def _backwards(recording: Recording, end: int | None = None) -> Iterator[Decades]:
+    """The rows that hold gradients, from the last one (before `end`) back, each with their rms and norm in decades."""
+    for row in reversed(range(len(recording.observed) if recording.sites_of(GRADIENT) else 0)[:end]):
         rms, norm = (_decades(recording.at(row, GRADIENT, each)) for each in (Statistic.RMS, Statistic.NORM))
         if np.isfinite(rms).any():
             yield row, (rms, norm)
 
 
-def _least_range(recording: Recording) -> float:
-    """Over how many decades the last gradients are spread, by rms or by norm, whichever is less; -inf without any."""
-    _, decades = next(_backwards(recording), (0, ()))
-    return min(map(_range, decades), default=-inf)
+def _latest(recording: Recording) -> Decades | None:
+    """The first of these, which both directions of a slope begin with."""
+    return next(_backwards(recording), None)
 
 
 def _decades(values: Floats) -> Floats:

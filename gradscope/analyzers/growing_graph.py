@@ -91,11 +91,11 @@ class GrowingGraph(Analyzer):
         last = recording.observed[-self.steps :]
         if len(last) < self.steps or last[-1].index - last[0].index != self.steps - 1:
             return None
-        sites = recording.sites_of(Kind.ACTIVATION)
-        columns = {site.path: column for column, site in enumerate(sites)}
-        ran, came = (_counts(recording, kind, self.steps) for kind in (Kind.ACTIVATION, Kind.ACTIVATION_GRADIENT))
+        came = _counts(recording, Kind.ACTIVATION_GRADIENT, self.steps)
         if (came == came[0]).all():
             return None
+        ran = _counts(recording, Kind.ACTIVATION, self.steps)
+        columns = {site.path: column for column, site in enumerate(recording.sites_of(Kind.ACTIVATION))}
         constant = (ran == ran[-1]).all(axis=0) & (ran[-1] > 0)
         passes = np.zeros(came.shape)
         for column, site in enumerate(recording.sites_of(Kind.ACTIVATION_GRADIENT)):

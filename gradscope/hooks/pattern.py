@@ -1,6 +1,5 @@
 """What each step of a regular loop leaves behind, told from others by how often its gradients were written to."""
 
-from operator import attrgetter
 from typing import Protocol
 from weakref import ref
 
@@ -11,8 +10,6 @@ from torch import Tensor, nn
 from gradscope.hooks.glance import ODD, ZERO, glance
 from gradscope.hooks.marks import Marks, version
 from gradscope.hooks.meters import host
-
-TRAINING = attrgetter("training")
 
 
 class Pattern(Protocol):
@@ -106,4 +103,4 @@ class _Pattern:
         return np.where(marks.present, marks.versions, -1)
 
     def _modes(self) -> list[bool]:
-        return list(map(TRAINING, self._modules))
+        return [module.training for module in self._modules]

@@ -98,8 +98,7 @@ class Rest:
             return True
         (fits, finite), usage, self._look = look, NOTHING, None
         if finite is None:  # on a device: the answer comes later
-            gradients = [parameter.grad for parameter in self._pattern.sample if parameter.grad is not None]
-            tickets = self._recorder.readback.measure_all(gradients)
+            tickets = self._recorder.readback.gradients(list(self._pattern.sample))
             usage = Usage(checked=tuple(ticket for ticket in tickets if ticket >= 0))
         self._close_step(list(self._events) if finite else [(_told(event, finite), usage) for event, _ in self._events])
         before, self._owners = self._owners, self._owned_now()
